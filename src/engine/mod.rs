@@ -1,0 +1,1 @@
+//! The threads, and what runs on them.

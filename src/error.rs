@@ -1,0 +1,169 @@
+//! Owns what ends a run: the exit statuses, all in one table, and [`Fatal`], the errors that lead
+//! to them. A peer's mistake is never one of them: a session's end and a tracker's failure are
+//! types of their own and do not convert into `Fatal`.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::units::Bytes;
+
+/// Exit statuses: aria2's numbers wherever the meaning is shared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Status {
+    /// Every byte is in place and was verified.
+    Done = 0,
+    /// Something else went wrong: the torrent file can't be read, a thread can't be started.
+    Unknown = 1,
+    /// No piece was verified for as long as `--timeout` allows.
+    Timeout = 2,
+    /// There is nobody to ask: no tracker that can be spoken to and no `--peer`.
+    Network = 6,
+    /// Stopped by SIGINT or SIGTERM before the end.
+    Unfinished = 7,
+    /// The file system is full.
+    DiskFull = 9,
+    /// An output file can't be created, opened or cut to its length.
+    CreateFile = 16,
+    /// Reading or writing an output file failed.
+    FileIo = 17,
+    /// A directory can't be made.
+    MakeDirectory = 18,
+    /// The name of a host given with `--peer` has no address.
+    NameResolution = 19,
+    /// The torrent file is not bencode.
+    NotBencode = 25,
+    /// The torrent file is bencode, but no torrent that can be downloaded.
+    BadTorrent = 26,
+    /// The command line is wrong.
+    BadOption = 28,
+    /// A checksum does not hold. Kept for read-only verification.
+    Checksum = 32,
+}
+
+impl Status {
+    /// Every status with what it means, in order: what `--help` prints and README repeats.
+    pub const TABLE: &[(Self, &str)] = &[
+        (Self::Done, "everything is there and verified"),
+        (Self::Unknown, "another error, e.g. the torrent file can't be read"),
+        (Self::Timeout, "no new piece for --timeout seconds"),
+        (Self::Network, "nobody to ask: no usable tracker and no --peer"),
+        (Self::Unfinished, "stopped by SIGINT or SIGTERM"),
+        (Self::DiskFull, "not enough room on the disk"),
+        (Self::CreateFile, "an output file can't be created, opened or cut"),
+        (Self::FileIo, "reading or writing an output file failed"),
+        (Self::MakeDirectory, "a directory can't be made"),
+        (Self::NameResolution, "a host given with --peer has no address"),
+        (Self::NotBencode, "the torrent file is not bencode"),
+        (Self::BadTorrent, "the torrent is damaged, unsafe or of an unknown kind"),
+        (Self::BadOption, "wrong options or arguments"),
+        (Self::Checksum, "kept for read-only verification"),
+    ];
+
+    /// The number the process ends with.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// An error that ends the run. Its text says what failed, on what, and where it helps what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Fatal {
+    /// The command line can't be understood.
+    Usage(String),
+    /// The torrent file can't be opened or read.
+    ReadTorrent(PathBuf, io::Error),
+    /// The torrent file is not bencode.
+    NotBencode(String),
+    /// The torrent file is bencode, but it describes nothing that can be downloaded safely.
+    BadTorrent(String),
+    /// A directory of the output can't be made, or something else stands in its place.
+    MakeDirectory(PathBuf, io::Error),
+    /// An output file can't be created, opened or brought to its length.
+    CreateFile(PathBuf, io::Error),
+    /// An output file can't be read or written. The verb says which.
+    FileIo(&'static str, PathBuf, io::Error),
+    /// The file system has no room for the rest.
+    DiskFull {
+        /// The file that was being written, or the output directory.
+        path: PathBuf,
+        /// Bytes that were still needed.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// There is no tracker that can be spoken to and no peer was given.
+    NobodyToAsk(String),
+    /// The host of a `--peer` has no address.
+    NameResolution(String, io::Error),
+    /// No new piece was verified within the time allowed; the text names what stands in the way.
+    Stalled(String),
+    /// A signal asked for the end; the text says how far it got.
+    Stopped(String),
+    /// The machine refused something that the run can't do without, such as a thread.
+    System(&'static str, io::Error),
+}
+
+impl Fatal {
+    /// The exit status that belongs to it.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Usage(_) => Status::BadOption,
+            Self::ReadTorrent(..) | Self::System(..) => Status::Unknown,
+            Self::NotBencode(_) => Status::NotBencode,
+            Self::BadTorrent(_) => Status::BadTorrent,
+            Self::MakeDirectory(..) => Status::MakeDirectory,
+            Self::CreateFile(..) => Status::CreateFile,
+            Self::FileIo(..) => Status::FileIo,
+            Self::DiskFull { .. } => Status::DiskFull,
+            Self::NobodyToAsk(_) => Status::Network,
+            Self::NameResolution(..) => Status::NameResolution,
+            Self::Stalled(_) => Status::Timeout,
+            Self::Stopped(_) => Status::Unfinished,
+        }
+    }
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(why) => write!(f, "{why}; see rusty_torrent --help"),
+            Self::ReadTorrent(path, error) => write!(f, "can't read {}: {error}", path.display()),
+            Self::NotBencode(why) => write!(f, "not a torrent file: {why}"),
+            Self::BadTorrent(why) => write!(f, "torrent refused: {why}"),
+            Self::MakeDirectory(path, error) => {
+                write!(f, "can't make the directory {}: {error}", path.display())
+            }
+            Self::CreateFile(path, error) => write!(f, "can't open {}: {error}", path.display()),
+            Self::FileIo(verb, path, error) => {
+                write!(f, "can't {verb} {}: {error}", path.display())
+            }
+            Self::DiskFull { path, needed, free } => write!(
+                f,
+                "no room for {}: {} needed, {} free; make room and run the same command again",
+                path.display(),
+                Bytes(*needed),
+                Bytes(*free)
+            ),
+            Self::NobodyToAsk(why) => write!(f, "nobody to ask: {why}"),
+            Self::NameResolution(host, error) => write!(f, "no address for {host}: {error}"),
+            Self::Stalled(why) | Self::Stopped(why) => write!(f, "{why}"),
+            Self::System(what, error) => write!(f, "can't {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Fatal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_names_each_status_once() {
+        let codes: Vec<u8> = Status::TABLE.iter().map(|(status, _)| status.code()).collect();
+        assert_eq!(codes, [0, 1, 2, 6, 7, 9, 16, 17, 18, 19, 25, 26, 28, 32]);
+    }
+}

@@ -1,0 +1,1 @@
+//! Bytes to values and back: what files, trackers and peers say. No room here does I/O.

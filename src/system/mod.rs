@@ -1,0 +1,2 @@
+//! Walls to the operating system.
+pub mod storage;

@@ -1,0 +1,1 @@
+//! The output files: where bytes lie, and how they get there.
