@@ -9,7 +9,7 @@
 //! 3  system/                walls to the OS: link, waker, signals, storage
 //! 2  policy/                decisions, no I/O, time passed in: picker, conversation, peer book, tiers
 //! 1  protocol/              bytes <-> values, no I/O: bencode, metainfo, handshake, message, trackers
-//! 0  units bitfield limits error
+//! 0  units bitfield limits error text
 //! ```
 
 pub mod bitfield;
@@ -19,4 +19,5 @@ pub mod limits;
 pub mod policy;
 pub mod protocol;
 pub mod system;
+pub mod text;
 pub mod units;

@@ -1,1 +1,3 @@
 //! Bytes to values and back: what files, trackers and peers say. No room here does I/O.
+
+pub mod bencode;
