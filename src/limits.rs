@@ -45,3 +45,52 @@ pub const REQUESTS_IN_FLIGHT_MIN: u32 = 2;
 pub const REQUESTS_QUEUED_MAX: u32 = 500;
 /// Pieces of a peer's allowed-fast set that are remembered (BEP 6 recommends 10).
 pub const ALLOWED_FAST_MAX: usize = 64;
+
+// ---- choosing pieces ---------------------------------------------------------------------------
+
+/// Piece jobs that are under way at once, in all sessions: the permits in the work queue.
+pub const JOBS_MAX: usize = 4096;
+/// Pieces that are begun and not yet verified. Past it, only begun ones are gone on with.
+pub const OPEN_PIECES_MAX: usize = 4096;
+/// The first pieces are picked at random, so that not everybody begins with the same rare one.
+pub const RANDOM_FIRST_PIECES: u32 = 4;
+/// Among equally rare pieces those near one already begun come first: as near as this, so that
+/// the disk is written in stretches.
+pub const EXTENT_LENGTH_BYTES: u32 = 4 << 20;
+/// Pieces that failed their hash with several senders, whose block digests are remembered.
+pub const SUSPECT_PIECES_MAX: usize = 64;
+
+// ---- one peer ----------------------------------------------------------------------------------
+
+/// A request may wait this much longer than an unhurried one: the queue that keeps a peer busy.
+pub const QUEUE_TARGET_MS: u32 = 250;
+/// A peer that owes blocks and sends none for this long is snubbed: others are asked.
+pub const SNUB_MS: u32 = 4_000;
+/// Requests that are out to a peer that was snubbed, until it sends again.
+pub const REQUESTS_WHILE_SNUBBED: u32 = 1;
+/// Blocks that were asked of somebody else meanwhile, but are still taken if they come.
+pub const OVERDUE_MAX: usize = 2 * REQUESTS_IN_FLIGHT_MAX as usize;
+/// Blocks nobody asked for that a peer may send before its session ends. Some are honest: a
+/// cancel can cross the block it cancels.
+pub const UNASKED_BLOCKS_MAX: u32 = 2 * REQUESTS_IN_FLIGHT_MAX;
+/// Requests a peer may reject while it does not choke us before its session ends.
+pub const REJECTS_MAX: u32 = 200;
+/// After a rejected request nothing is asked of the peer for this long, or it would be a loop.
+pub const REJECT_PAUSE_MS: u32 = 500;
+/// A peer that says nothing at all for this long is gone.
+pub const SILENCE_MAX_MS: u32 = 180_000;
+/// A keep-alive is sent when nothing was said for this long.
+pub const KEEP_ALIVE_MS: u32 = 100_000;
+/// While other addresses wait for a free place, a peer must bring a block this often.
+pub const USELESS_MS: u32 = 20_000;
+/// Answers to a peer wait, or are left out, when this much waits for it to read already.
+pub const OUTBOX_MAX_BYTES: usize = 64 << 10;
+/// Messages without any use that a peer may send in one second, on average over its session.
+pub const IDLE_MESSAGES_PER_S_MAX: u32 = 500;
+/// And on top of these, at any moment: a peer may tell at length what it has when it joins.
+pub const IDLE_MESSAGES_BURST_MAX: u32 = 50_000;
+/// A session with room for work that finds none looks again after this long.
+pub const HUNGRY_LOOK_MS: u32 = 500;
+/// Requests of the end game, for blocks that another peer is late with, that one session makes
+/// at a time.
+pub const LATE_REQUESTS_MAX: usize = 16;

@@ -60,6 +60,10 @@ impl fmt::Display for PieceIndex {
     }
 }
 
+/// One session with one peer. Numbered in the order in which sessions began, never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionId(pub u32);
+
 /// What one request asks for: `length` bytes of `piece`, from its byte `begin` on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Block {

@@ -1,3 +1,6 @@
 //! Bytes to values and back: what files, trackers and peers say. No room here does I/O.
 
 pub mod bencode;
+pub mod extension;
+pub mod handshake;
+pub mod message;
