@@ -1,1 +1,8 @@
 //! Decisions, made over values with the time passed in. No room here does I/O or reads the clock.
+
+pub mod blame;
+pub mod conversation;
+pub mod picker;
+pub mod pipeline;
+pub mod rarity;
+pub mod swarm;

@@ -1,0 +1,699 @@
+//! Decides what is said to one peer: its protocol state, from the handshake to the end. Messages
+//! go in, bytes for the wire come out of `outbox`; sockets and clocks are elsewhere.
+//!
+//! A turn of a session calls [`Conversation::on_message`] for every message that came, then once
+//! [`Conversation::reconcile`] with the swarm in hand: what came is handed in, what others did is
+//! looked at, what is to be asked is asked.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::bitfield::Bitfield;
+use crate::limits::{
+    ALLOWED_FAST_MAX, HUNGRY_LOOK_MS, IDLE_MESSAGES_BURST_MAX, IDLE_MESSAGES_PER_S_MAX,
+    KEEP_ALIVE_MS, LATE_REQUESTS_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX, REJECT_PAUSE_MS, REJECTS_MAX,
+    SILENCE_MAX_MS, SNUB_MS, UNASKED_BLOCKS_MAX, USELESS_MS,
+};
+use crate::policy::picker::Arrival;
+use crate::policy::pipeline::Pipeline;
+use crate::policy::swarm::Swarm;
+use crate::protocol::extension::{self, Hello};
+use crate::protocol::handshake::Handshake;
+use crate::protocol::message::{Garbled, Message, Range};
+use crate::units::{Block, Geometry, PieceIndex, SessionId};
+
+const SNUB: Duration = Duration::from_millis(SNUB_MS as u64);
+const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS as u64);
+const KEEP_ALIVE: Duration = Duration::from_millis(KEEP_ALIVE_MS as u64);
+const USELESS: Duration = Duration::from_millis(USELESS_MS as u64);
+const REJECT_PAUSE: Duration = Duration::from_millis(REJECT_PAUSE_MS as u64);
+const HUNGRY_LOOK: Duration = Duration::from_millis(HUNGRY_LOOK_MS as u64);
+
+/// Why a session ended. It is a value, not an error of the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionEnd {
+    /// No connection came about.
+    Unreachable(std::io::ErrorKind),
+    /// The peer closed the connection.
+    Closed,
+    /// The connection broke.
+    Lost(std::io::ErrorKind),
+    /// The peer said nothing for too long.
+    Silent,
+    /// The peer sent what no peer may send.
+    Broke(&'static str),
+    /// The peer sent what can't be read.
+    Garbled(Garbled),
+    /// The peer is we.
+    Ourselves,
+    /// The peer sent wrong data.
+    Banned,
+    /// The peer brings nothing while others wait for its place.
+    Useless,
+    /// The run is over.
+    Stopped,
+}
+
+impl fmt::Display for SessionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(kind) => write!(f, "not reached: {kind}"),
+            Self::Closed => write!(f, "closed by the peer"),
+            Self::Lost(kind) => write!(f, "connection lost: {kind}"),
+            Self::Silent => write!(f, "silent for too long"),
+            Self::Broke(rule) => write!(f, "broke a rule: {rule}"),
+            Self::Garbled(garbled) => write!(f, "broke a rule: {garbled}"),
+            Self::Ourselves => write!(f, "it is ourselves"),
+            Self::Banned => write!(f, "sent wrong data"),
+            Self::Useless => write!(f, "brought nothing while others wait"),
+            Self::Stopped => write!(f, "the run is over"),
+        }
+    }
+}
+
+/// A block that came and where its bytes begin in the buffer that it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Which block.
+    pub block: Block,
+    /// Bytes from the start of the buffer.
+    pub at: usize,
+}
+
+/// A request that is out.
+struct Request {
+    block: Block,
+    sent: Instant,
+    /// How many requests were out then, with this one.
+    ahead: u32,
+    /// It is for a block that another peer is late with.
+    late: bool,
+}
+
+/// A piece that blocks are asked for from.
+struct Job {
+    piece: PieceIndex,
+    /// Requests for it that are out.
+    out: u32,
+    /// Nothing of it is left to ask for.
+    asked_out: bool,
+}
+
+/// What is known of the other side, and what is under way with it.
+pub struct Conversation {
+    id: SessionId,
+    geometry: Geometry,
+    fast: bool,
+    // Theirs.
+    have: Bitfield,
+    told: Option<Bitfield>,
+    told_twice: bool,
+    new_haves: Vec<PieceIndex>,
+    chokes_us: bool,
+    allowed_fast: Vec<PieceIndex>,
+    hello: Option<Hello>,
+    // Ours.
+    interested: bool,
+    wanted: u32,
+    jobs: VecDeque<Job>,
+    requests: VecDeque<Request>,
+    late_requests: usize,
+    given_up: Vec<Block>,
+    overdue: VecDeque<Block>,
+    last_piece: Option<PieceIndex>,
+    pipeline: Pipeline,
+    log_counted: usize,
+    log_told: usize,
+    outbox: Vec<u8>,
+    hungry: bool,
+    // Patience.
+    began: Instant,
+    last_turn: Instant,
+    last_heard: Instant,
+    last_said: Instant,
+    last_block: Option<Instant>,
+    paused_until: Option<Instant>,
+    unasked: u32,
+    unasked_bytes: u64,
+    rejects: u32,
+    idle_messages: u32,
+}
+
+impl Conversation {
+    /// Begins after the handshakes: `theirs` is what the peer sent, `ours` what we did.
+    pub fn new(
+        id: SessionId,
+        geometry: Geometry,
+        ours: &Handshake,
+        theirs: &Handshake,
+        now: Instant,
+    ) -> Self {
+        let mut conversation = Self {
+            id,
+            geometry,
+            fast: ours.fast && theirs.fast,
+            have: Bitfield::none(geometry),
+            told: None,
+            told_twice: false,
+            new_haves: Vec::new(),
+            chokes_us: true,
+            allowed_fast: Vec::new(),
+            hello: None,
+            interested: false,
+            wanted: 0,
+            jobs: VecDeque::new(),
+            requests: VecDeque::new(),
+            late_requests: 0,
+            given_up: Vec::new(),
+            overdue: VecDeque::new(),
+            last_piece: None,
+            pipeline: Pipeline::default(),
+            log_counted: 0,
+            log_told: 0,
+            outbox: Vec::new(),
+            hungry: false,
+            began: now,
+            last_turn: now,
+            last_heard: now,
+            last_said: now,
+            last_block: None,
+            paused_until: None,
+            unasked: 0,
+            unasked_bytes: 0,
+            rejects: 0,
+            idle_messages: 0,
+        };
+        if ours.extended && theirs.extended {
+            extension::encode_hello(&mut conversation.outbox);
+        }
+        conversation
+    }
+
+    /// Enters the swarm and tells the peer what we have (BEP 3 "bitfield", BEP 6 "have none").
+    pub fn join(&mut self, swarm: &mut Swarm) {
+        swarm.join(self.id);
+        self.log_counted = swarm.verified().len();
+        self.log_told = self.log_counted;
+        let had = swarm.picker.had();
+        // What we have must be the first message, ahead of the extension handshake.
+        let hello = std::mem::take(&mut self.outbox);
+        match (self.fast, had.is_empty(), had.is_full()) {
+            (true, true, _) => Message::HaveNone.encode(&mut self.outbox),
+            (true, _, true) => Message::HaveAll.encode(&mut self.outbox),
+            (false, true, _) => {}
+            _ => Message::Bitfield(had.as_bytes()).encode(&mut self.outbox),
+        }
+        self.outbox.extend_from_slice(&hello);
+    }
+
+    /// Leaves the swarm: everything that is under way goes back, and so do the permits of the
+    /// jobs, to `permits`.
+    pub fn leave(&mut self, swarm: &mut Swarm, permits: &mut u32) {
+        self.give_up_all();
+        self.return_blocks(swarm);
+        self.jobs.iter_mut().for_each(|job| job.asked_out = true);
+        self.end_idle_jobs(swarm, permits);
+        swarm.picker.on_leave(&self.have);
+        swarm.leave(self.id);
+    }
+
+    /// Bytes that wait to be sent. The session takes from the front what it could send.
+    pub fn outbox(&mut self) -> &mut Vec<u8> {
+        &mut self.outbox
+    }
+
+    /// The client's name as the peer told it, not to be shown raw.
+    pub fn client(&self) -> Option<&[u8]> {
+        self.hello.as_ref().and_then(|hello| hello.client.as_deref())
+    }
+
+    /// Whether the peer would answer requests.
+    pub fn is_unchoked(&self) -> bool {
+        !self.chokes_us
+    }
+
+    /// How many permits for new jobs the next [`Conversation::reconcile`] can use at most.
+    pub fn permits_wanted(&self, now: Instant) -> u32 {
+        if !self.may_ask(now) {
+            return 0;
+        }
+        let room = self.room();
+        let blocks = self.geometry.piece_length().div_ceil(crate::limits::BLOCK_LENGTH);
+        u32::try_from(room).unwrap_or(u32::MAX).div_ceil(blocks)
+    }
+
+    /// When the session must take a turn even if nothing comes.
+    pub fn deadline(&self) -> Instant {
+        let mut deadline = (self.last_heard + SILENCE_MAX).min(self.last_said + KEEP_ALIVE);
+        if let Some(snub) = self.snub_at() {
+            deadline = deadline.min(snub);
+        }
+        if let Some(until) = self.paused_until {
+            deadline = deadline.min(until);
+        }
+        if self.hungry {
+            deadline = deadline.min(self.last_turn + HUNGRY_LOOK);
+        }
+        // Past that time, whether others wait is looked at now and again.
+        let useless = self.useless_at();
+        deadline.min(if useless > self.last_turn { useless } else { self.last_turn + USELESS })
+    }
+
+    // ---- what comes ----------------------------------------------------------------------------
+
+    /// Takes in one message. Returns the block that it brought, if it brought one that was asked
+    /// for; its data are the message's.
+    ///
+    /// # Errors
+    /// The peer broke a rule, and the session ends.
+    pub fn on_message(
+        &mut self,
+        message: &Message<'_>,
+        now: Instant,
+    ) -> Result<Option<Block>, SessionEnd> {
+        self.last_heard = now;
+        match *message {
+            Message::Piece(piece, begin, data) => return self.on_block(piece, begin, data, now),
+            Message::Choke => self.on_choke(),
+            Message::Unchoke => self.chokes_us = false,
+            Message::Have(piece) => return self.on_have(piece).map(|()| None),
+            Message::Bitfield(bytes) => {
+                let Some(have) = Bitfield::from_wire(bytes, self.geometry) else {
+                    return Err(SessionEnd::Broke("bitfield of the wrong length"));
+                };
+                self.on_told(have)?;
+            }
+            Message::HaveAll => self.on_told(Bitfield::all(self.geometry))?,
+            Message::HaveNone => self.on_told(Bitfield::none(self.geometry))?,
+            Message::Reject(range) => return self.on_reject(range, now).map(|()| None),
+            Message::AllowedFast(piece) => {
+                let piece = self.geometry.piece(piece);
+                let piece = piece.filter(|piece| !self.allowed_fast.contains(piece));
+                if self.allowed_fast.len() < ALLOWED_FAST_MAX {
+                    self.allowed_fast.extend(piece);
+                }
+            }
+            Message::Request(range) => self.on_request(range),
+            Message::Extended(extension::HELLO, payload) => {
+                if let Some(hello) = Hello::decode(payload) {
+                    hello.reqq.into_iter().for_each(|reqq| self.pipeline.on_reqq(reqq));
+                    self.hello = Some(hello);
+                }
+            }
+            // Nothing is uploaded yet, and hints are not followed.
+            Message::Interested | Message::NotInterested | Message::Cancel(_) => {}
+            Message::KeepAlive | Message::Suggest(_) | Message::Port(_) => {}
+            Message::Extended(..) | Message::Unknown(_) => {}
+        }
+        self.count_idle_message(now).map(|()| None)
+    }
+
+    /// Messages that bring no block are cheap one by one; a flood of them is not.
+    fn count_idle_message(&mut self, now: Instant) -> Result<(), SessionEnd> {
+        self.idle_messages += 1;
+        let seconds = now.saturating_duration_since(self.began).as_secs();
+        let allowed = u64::from(IDLE_MESSAGES_BURST_MAX)
+            .saturating_add(seconds.saturating_mul(u64::from(IDLE_MESSAGES_PER_S_MAX)));
+        if u64::from(self.idle_messages) > allowed {
+            return Err(SessionEnd::Broke("a flood of messages"));
+        }
+        Ok(())
+    }
+
+    fn on_block(
+        &mut self,
+        piece: u32,
+        begin: u32,
+        data: &[u8],
+        now: Instant,
+    ) -> Result<Option<Block>, SessionEnd> {
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        if let Some(block) = self.geometry.range(piece, begin, length) {
+            if let Some(at) = self.requests.iter().position(|request| request.block == block) {
+                self.last_block = Some(now);
+                if let Some(request) = self.requests.remove(at) {
+                    self.pipeline.on_block(now - request.sent, request.ahead);
+                    self.close(&request);
+                }
+                return Ok(Some(block));
+            }
+            if let Some(at) = self.overdue.iter().position(|late| *late == block) {
+                self.last_block = Some(now);
+                self.overdue.remove(at);
+                return Ok(Some(block));
+            }
+        }
+        self.unasked += 1;
+        self.unasked_bytes += u64::from(length);
+        if self.unasked > UNASKED_BLOCKS_MAX {
+            return Err(SessionEnd::Broke("blocks that nobody asked for"));
+        }
+        Ok(None)
+    }
+
+    fn on_choke(&mut self) {
+        self.chokes_us = true;
+        // With the fast extension each request is rejected by name (BEP 6); without it a choke
+        // is the end of them all.
+        if !self.fast {
+            self.give_up_all();
+        }
+    }
+
+    fn on_have(&mut self, piece: u32) -> Result<(), SessionEnd> {
+        let Some(piece) = self.geometry.piece(piece) else {
+            return Err(SessionEnd::Broke("a piece that does not exist"));
+        };
+        let known = self.told.as_ref().unwrap_or(&self.have).has(piece)
+            || self.new_haves.contains(&piece) && self.new_haves.len() < OVERDUE_MAX;
+        match &mut self.told {
+            _ if known => {}
+            Some(told) => {
+                told.insert(piece);
+            }
+            None => self.new_haves.push(piece),
+        }
+        if known { self.count_idle_message(self.last_heard) } else { Ok(()) }
+    }
+
+    /// The peer told the whole of what it has.
+    fn on_told(&mut self, have: Bitfield) -> Result<(), SessionEnd> {
+        if std::mem::replace(&mut self.told_twice, true) {
+            return Err(SessionEnd::Broke("a second bitfield"));
+        }
+        self.told = Some(have);
+        Ok(())
+    }
+
+    fn on_reject(&mut self, range: Range, now: Instant) -> Result<(), SessionEnd> {
+        let request = self.requests.iter().position(|request| Range::from(request.block) == range);
+        let Some(request) = request.and_then(|at| self.requests.remove(at)) else {
+            return self.count_idle_message(now);
+        };
+        self.close(&request);
+        self.given_up.push(request.block);
+        if !self.chokes_us {
+            self.rejects += 1;
+            self.pipeline.on_reject();
+            self.paused_until = Some(now + REJECT_PAUSE);
+        }
+        if self.rejects > REJECTS_MAX {
+            return Err(SessionEnd::Broke("rejects what it offers"));
+        }
+        Ok(())
+    }
+
+    /// We choke everybody: a request can only have crossed that, or not have been understood.
+    fn on_request(&mut self, range: Range) {
+        if self.outbox.len() >= OUTBOX_MAX_BYTES {
+            return;
+        }
+        let answer = if self.fast { Message::Reject(range) } else { Message::Choke };
+        answer.encode(&mut self.outbox);
+    }
+
+    // ---- the turn ------------------------------------------------------------------------------
+
+    /// Brings this side and the swarm together. `arrived` are the blocks that came since the last
+    /// turn; those that are still wanted stay in it. `permits` is how many jobs may be begun; it
+    /// is left as how many may be still, those of ended jobs added.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub fn reconcile(
+        &mut self,
+        swarm: &mut Swarm,
+        arrived: &mut Vec<Received>,
+        permits: &mut u32,
+        now: Instant,
+    ) -> Result<(), SessionEnd> {
+        self.last_turn = now;
+        self.hand_in(swarm, arrived);
+        if swarm.stop {
+            return Err(SessionEnd::Stopped);
+        }
+        if swarm.is_banned(self.id) {
+            return Err(SessionEnd::Banned);
+        }
+        self.count_verified(swarm);
+        self.hear_haves(swarm);
+        self.snub_if_late(now);
+        self.cancel_lost_races(swarm);
+        self.return_blocks(swarm);
+        self.end_idle_jobs(swarm, permits);
+        self.tell_haves(swarm);
+        self.say_interest();
+        self.ask(swarm, permits, now);
+        self.keep_alive(now);
+        self.check_patience(swarm, now)
+    }
+
+    /// What came goes to the picker; what nobody waits for any longer is dropped.
+    fn hand_in(&mut self, swarm: &mut Swarm, arrived: &mut Vec<Received>) {
+        swarm.wasted += std::mem::take(&mut self.unasked_bytes);
+        arrived.retain(|received| {
+            let length = u64::from(received.block.length);
+            match swarm.picker.on_block(self.id, received.block) {
+                Arrival::Fresh(other) => {
+                    swarm.downloaded += length;
+                    other.into_iter().for_each(|other| swarm.ring(other));
+                    true
+                }
+                Arrival::Stale => {
+                    swarm.wasted += length;
+                    false
+                }
+            }
+        });
+    }
+
+    /// A request is no longer out, whatever became of it.
+    fn close(&mut self, request: &Request) {
+        if request.late {
+            self.late_requests -= 1;
+            return;
+        }
+        let piece = request.block.piece;
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.piece == piece && job.out > 0) {
+            job.out -= 1;
+        }
+    }
+
+    /// Jobs with nothing left to ask for and nothing out are done.
+    fn end_idle_jobs(&mut self, swarm: &mut Swarm, permits: &mut u32) {
+        self.jobs.retain(|job| {
+            let done = job.out == 0 && job.asked_out;
+            if done {
+                swarm.picker.end_job(job.piece);
+                *permits += 1;
+            }
+            !done
+        });
+    }
+
+    /// What the peer has, as far as it told since the last turn.
+    fn hear_haves(&mut self, swarm: &mut Swarm) {
+        if let Some(told) = self.told.take() {
+            swarm.picker.on_leave(&self.have);
+            self.have = told;
+            swarm.picker.on_join(&self.have);
+            self.wanted = swarm.picker.wanted(&self.have);
+        }
+        for piece in self.new_haves.drain(..) {
+            if self.have.has(piece) {
+                continue;
+            }
+            swarm.picker.on_have(&self.have, piece);
+            self.have.insert(piece);
+            self.wanted += u32::from(!swarm.picker.had().has(piece));
+        }
+    }
+
+    /// Requests that were given up go back to the picker; others can have their blocks.
+    fn return_blocks(&mut self, swarm: &mut Swarm) {
+        if self.given_up.is_empty() {
+            return;
+        }
+        let mut free = false;
+        for block in std::mem::take(&mut self.given_up) {
+            free |= swarm.picker.give_back(self.id, block);
+        }
+        // A job that came to nothing ends; the next one may be for the same piece.
+        self.jobs.iter_mut().filter(|job| job.out == 0).for_each(|job| job.asked_out = true);
+        if free {
+            swarm.feed();
+        }
+    }
+
+    /// Every request that is out is given up, though its block is still taken if it comes.
+    fn give_up_all(&mut self) {
+        for request in std::mem::take(&mut self.requests) {
+            self.close(&request);
+            self.given_up.push(request.block);
+            if self.overdue.len() == OVERDUE_MAX {
+                self.overdue.pop_front();
+            }
+            self.overdue.push_back(request.block);
+        }
+    }
+
+    /// Takes back requests whose block has come from somebody else.
+    fn cancel_lost_races(&mut self, swarm: &Swarm) {
+        // Only in the end game is a block asked of two.
+        if !swarm.picker.is_end_game() {
+            return;
+        }
+        let lost = |request: &Request| !swarm.picker.is_awaited(request.block);
+        if !self.requests.iter().any(lost) {
+            return;
+        }
+        let (lost, awaited): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.requests).into_iter().partition(lost);
+        self.requests = awaited.into();
+        for request in lost {
+            Message::Cancel(request.block.into()).encode(&mut self.outbox);
+            self.close(&request);
+        }
+    }
+
+    /// Pieces that were verified since the last turn are no longer wanted of this peer.
+    fn count_verified(&mut self, swarm: &Swarm) {
+        for piece in swarm.verified().get(self.log_counted..).unwrap_or(&[]) {
+            self.wanted -= u32::from(self.have.has(*piece));
+        }
+        self.log_counted = swarm.verified().len();
+    }
+
+    /// Tells the peer of pieces that were verified, unless it has them.
+    fn tell_haves(&mut self, swarm: &Swarm) {
+        while let Some(piece) = swarm.verified().get(self.log_told)
+            && self.outbox.len() < OUTBOX_MAX_BYTES
+        {
+            self.log_told += 1;
+            if !self.have.has(*piece) {
+                Message::Have(piece.get()).encode(&mut self.outbox);
+            }
+        }
+    }
+
+    fn say_interest(&mut self) {
+        let interested = self.wanted > 0;
+        if interested != self.interested {
+            self.interested = interested;
+            let message = if interested { Message::Interested } else { Message::NotInterested };
+            message.encode(&mut self.outbox);
+        }
+    }
+
+    fn may_ask(&self, now: Instant) -> bool {
+        let paused = self.paused_until.is_some_and(|until| now < until);
+        !paused && (!self.chokes_us || self.fast && !self.allowed_fast.is_empty())
+    }
+
+    /// How many requests more may be out.
+    fn room(&self) -> usize {
+        (self.pipeline.depth() as usize).saturating_sub(self.requests.len())
+    }
+
+    fn ask(&mut self, swarm: &mut Swarm, permits: &mut u32, now: Instant) {
+        self.paused_until = self.paused_until.filter(|until| now < *until);
+        self.hungry = false;
+        if self.wanted > 0 && self.may_ask(now) {
+            let due_ms = swarm.ms(now + self.pipeline.expected());
+            while self.room() > 0 && self.outbox.len() < OUTBOX_MAX_BYTES {
+                let early = self.next_block(swarm, permits, due_ms);
+                let Some(block) = early.or_else(|| self.late_block(swarm, now, due_ms)) else {
+                    self.hungry = true;
+                    break;
+                };
+                Message::Request(block.into()).encode(&mut self.outbox);
+                let ahead = u32::try_from(self.requests.len() + 1).unwrap_or(u32::MAX);
+                let late = early.is_none();
+                self.requests.push_back(Request { block, sent: now, ahead, late });
+            }
+        }
+        swarm.set_hungry(self.id, self.hungry);
+    }
+
+    /// The next block of the jobs that are held, the oldest first, or of a new one.
+    fn next_block(&mut self, swarm: &mut Swarm, permits: &mut u32, due_ms: u32) -> Option<Block> {
+        loop {
+            while let Some(job) = self.jobs.iter_mut().find(|job| !job.asked_out) {
+                if let Some(block) = swarm.picker.ask(self.id, job.piece, due_ms) {
+                    job.out += 1;
+                    return Some(block);
+                }
+                job.asked_out = true;
+            }
+            self.end_idle_jobs(swarm, permits);
+            if *permits == 0 {
+                return None;
+            }
+            let piece = self.take_job(swarm)?;
+            *permits -= 1;
+            self.last_piece = Some(piece);
+            self.jobs.push_back(Job { piece, out: 0, asked_out: false });
+        }
+    }
+
+    /// In the end game: a block that another peer is late with.
+    fn late_block(&mut self, swarm: &mut Swarm, now: Instant, due_ms: u32) -> Option<Block> {
+        if !swarm.picker.is_end_game() || self.late_requests >= LATE_REQUESTS_MAX {
+            return None;
+        }
+        let block = swarm.picker.ask_late(self.id, &self.have, swarm.ms(now), due_ms)?;
+        self.late_requests += 1;
+        Some(block)
+    }
+
+    fn take_job(&self, swarm: &mut Swarm) -> Option<PieceIndex> {
+        if !self.chokes_us {
+            return swarm.picker.take_job(&self.have, self.last_piece);
+        }
+        // Choked: only what the peer allows all the same (BEP 6, "allowed fast").
+        let mut allowed = Bitfield::none(self.geometry);
+        for piece in self.allowed_fast.iter().filter(|piece| self.have.has(**piece)) {
+            allowed.insert(*piece);
+        }
+        swarm.picker.take_job(&allowed, self.last_piece)
+    }
+
+    // ---- patience ------------------------------------------------------------------------------
+
+    fn snub_at(&self) -> Option<Instant> {
+        let oldest = self.requests.front()?.sent;
+        Some(self.last_block.map_or(oldest, |block| block.max(oldest)) + SNUB)
+    }
+
+    fn snub_if_late(&mut self, now: Instant) {
+        if self.snub_at().is_some_and(|at| now >= at) {
+            self.pipeline.on_snub();
+            self.give_up_all();
+        }
+    }
+
+    fn keep_alive(&mut self, now: Instant) {
+        if !self.outbox.is_empty() {
+            self.last_said = now;
+        } else if now >= self.last_said + KEEP_ALIVE {
+            Message::KeepAlive.encode(&mut self.outbox);
+            self.last_said = now;
+        }
+    }
+
+    fn useless_at(&self) -> Instant {
+        self.last_block.unwrap_or(self.began) + USELESS
+    }
+
+    fn check_patience(&self, swarm: &Swarm, now: Instant) -> Result<(), SessionEnd> {
+        if now >= self.last_heard + SILENCE_MAX {
+            return Err(SessionEnd::Silent);
+        }
+        if swarm.others_wait && now >= self.useless_at() {
+            return Err(SessionEnd::Useless);
+        }
+        Ok(())
+    }
+}

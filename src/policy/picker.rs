@@ -1,0 +1,592 @@
+//! Decides which block is asked of whom.
+//!
+//! The rules, in the order in which they count:
+//!
+//! 1. A piece is in exactly one state: *missing* (nothing asked), *open* (some of its blocks are
+//!    asked for or here), *full* (every block is here, the hash is being checked) or *had*. A
+//!    wrong hash makes a full piece missing again.
+//! 2. A session that wants work is given a job, bound to a piece at that moment: first one that
+//!    is open and that nobody works on, the nearest to done before the others; then the rarest
+//!    missing piece that this peer has; then one that others work on and that has blocks left.
+//! 3. Among equally rare pieces, one in the same stretch of the disk as the session's last comes
+//!    first. The very first pieces are taken at random.
+//! 4. A session asks for the blocks of its oldest job first, in order.
+//! 5. When nothing is left to ask, a block that another peer is late with is asked for a second
+//!    time, the latest first; whoever loses that race is told to cancel.
+//! 6. A piece that was wrong, with blocks from several peers, is fetched again from one peer
+//!    alone, so that it is plain who sent the bad block.
+//!
+//! Pure: times are milliseconds that the caller counts from a start of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::bitfield::Bitfield;
+use crate::limits::{EXTENT_LENGTH_BYTES, OPEN_PIECES_MAX, RANDOM_FIRST_PIECES};
+use crate::policy::rarity::Rarity;
+use crate::units::{Block, Geometry, PieceIndex, SessionId};
+
+/// Where one block of an open piece stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum BlockState {
+    /// To be asked for.
+    Free,
+    /// Asked of one session; it should be here at this time (ms).
+    Asked(SessionId, u32),
+    /// Late with the first session, so asked of the second as well.
+    AskedTwice(SessionId, SessionId),
+    /// Here; this session brought it.
+    Arrived(SessionId),
+}
+
+/// A piece that has been begun.
+struct OpenPiece {
+    blocks: Vec<BlockState>,
+    free: u32,
+    /// No block before this one is free.
+    first_free: u32,
+    arrived: u32,
+    /// Sessions that hold a job for it.
+    workers: u32,
+    /// Only one session may work on it (rule 6).
+    alone: bool,
+}
+
+impl OpenPiece {
+    fn state(&mut self, block: Block) -> Option<&mut BlockState> {
+        self.blocks.get_mut(block.number() as usize)
+    }
+}
+
+/// What a block that came in is worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// It was still wanted; it is to be written. Another session was asked for it as well and
+    /// should take its request back.
+    Fresh(Option<SessionId>),
+    /// It is here already, or its piece is no longer open.
+    Stale,
+}
+
+/// The state of every piece, and who was asked for what.
+pub struct Picker {
+    geometry: Geometry,
+    had: Bitfield,
+    missing: Rarity,
+    /// Peers that have every piece; they are counted here and not in `missing`.
+    seeds: u32,
+    open: BTreeMap<PieceIndex, OpenPiece>,
+    /// Open pieces that have free blocks.
+    unfinished: BTreeSet<PieceIndex>,
+    full: BTreeMap<PieceIndex, Vec<SessionId>>,
+    /// Pieces that are to be fetched from one peer alone (rule 6).
+    suspect: BTreeSet<PieceIndex>,
+    verified: u32,
+    rng: fastrand::Rng,
+}
+
+impl Picker {
+    /// The picker of a torrent of which `had` is there already.
+    pub fn new(geometry: Geometry, had: Bitfield, mut rng: fastrand::Rng) -> Self {
+        let missing = Rarity::new(geometry, &had, &mut rng);
+        Self {
+            geometry,
+            had,
+            missing,
+            seeds: 0,
+            open: BTreeMap::new(),
+            unfinished: BTreeSet::new(),
+            full: BTreeMap::new(),
+            suspect: BTreeSet::new(),
+            verified: 0,
+            rng,
+        }
+    }
+
+    /// The pieces that are there and verified.
+    pub fn had(&self) -> &Bitfield {
+        &self.had
+    }
+
+    /// Whether every piece is there and verified.
+    pub fn is_done(&self) -> bool {
+        self.had.is_full()
+    }
+
+    // ---- what peers have -----------------------------------------------------------------------
+
+    /// A peer came that has these pieces.
+    pub fn on_join(&mut self, have: &Bitfield) {
+        if have.is_full() {
+            self.seeds += 1;
+        } else {
+            self.each(have, Rarity::more);
+        }
+    }
+
+    /// A peer that had these pieces has this one too now. `have` does not contain it yet.
+    pub fn on_have(&mut self, have: &Bitfield, piece: PieceIndex) {
+        if have.count() + 1 == self.geometry.pieces() {
+            self.each(have, Rarity::less);
+            self.seeds += 1;
+        } else {
+            self.missing.more(piece);
+        }
+    }
+
+    /// A peer that had these pieces is gone.
+    pub fn on_leave(&mut self, have: &Bitfield) {
+        if have.is_full() {
+            self.seeds = self.seeds.saturating_sub(1);
+        } else {
+            self.each(have, Rarity::less);
+        }
+    }
+
+    fn each(&mut self, have: &Bitfield, change: fn(&mut Rarity, PieceIndex)) {
+        if have.is_empty() {
+            return;
+        }
+        for piece in self.geometry.all_pieces().filter(|piece| have.has(*piece)) {
+            change(&mut self.missing, piece);
+        }
+    }
+
+    /// How many peers have `piece`.
+    pub fn availability(&self, piece: PieceIndex) -> u32 {
+        self.seeds + u32::from(self.missing.availability(piece))
+    }
+
+    /// How many of these pieces are not had yet.
+    pub fn wanted(&self, have: &Bitfield) -> u32 {
+        let bytes = have.as_bytes().iter().zip(self.had.as_bytes());
+        bytes.map(|(theirs, ours)| (theirs & !ours).count_ones()).sum()
+    }
+
+    // ---- jobs and blocks -----------------------------------------------------------------------
+
+    /// Binds a job to a piece for a session whose peer has `have` (rules 2 and 3). `last` is the
+    /// piece it worked on before. The session must have nothing left to ask for in the jobs that
+    /// it holds. The piece has at least one block to ask for.
+    pub fn take_job(&mut self, have: &Bitfield, last: Option<PieceIndex>) -> Option<PieceIndex> {
+        let piece = self
+            .abandoned(have)
+            .or_else(|| self.begin(have, last))
+            .or_else(|| self.shared(have))?;
+        self.open.get_mut(&piece)?.workers += 1;
+        Some(piece)
+    }
+
+    /// An open piece nobody works on, the nearest to done.
+    fn abandoned(&self, have: &Bitfield) -> Option<PieceIndex> {
+        let idle = self.unfinished_of(have).filter(|(_, open)| open.workers == 0);
+        idle.min_by_key(|(_, open)| open.free).map(|(piece, _)| piece)
+    }
+
+    /// An open piece that others work on, the nearest to done.
+    fn shared(&self, have: &Bitfield) -> Option<PieceIndex> {
+        let others = self.unfinished_of(have).filter(|(_, open)| !open.alone);
+        others.min_by_key(|(_, open)| open.free).map(|(piece, _)| piece)
+    }
+
+    fn unfinished_of(&self, have: &Bitfield) -> impl Iterator<Item = (PieceIndex, &OpenPiece)> {
+        let pieces = self.unfinished.iter().filter(|piece| have.has(**piece));
+        pieces.filter_map(|piece| Some((*piece, self.open.get(piece)?)))
+    }
+
+    /// Opens the best missing piece.
+    fn begin(&mut self, have: &Bitfield, last: Option<PieceIndex>) -> Option<PieceIndex> {
+        if self.open.len() >= OPEN_PIECES_MAX || self.missing.is_empty() {
+            return None;
+        }
+        let piece = if self.verified < RANDOM_FIRST_PIECES && last.is_none() {
+            self.missing.random(have, &mut self.rng)?
+        } else {
+            let rarest = self.missing.rarest(have)?;
+            last.and_then(|last| self.near(last, rarest, have)).unwrap_or(rarest)
+        };
+        self.missing.remove(piece);
+        let blocks = self.geometry.blocks_in(piece);
+        let open = OpenPiece {
+            blocks: vec![BlockState::Free; blocks as usize],
+            free: blocks,
+            first_free: 0,
+            arrived: 0,
+            workers: 0,
+            alone: self.suspect.contains(&piece),
+        };
+        self.open.insert(piece, open);
+        self.unfinished.insert(piece);
+        Some(piece)
+    }
+
+    /// A missing piece as rare as `rarest` in the extent of `last` (rule 3), the next one first.
+    fn near(&self, last: PieceIndex, rarest: PieceIndex, have: &Bitfield) -> Option<PieceIndex> {
+        let pieces_in_extent = (EXTENT_LENGTH_BYTES / self.geometry.piece_length()).max(1);
+        let first = last.get() / pieces_in_extent * pieces_in_extent;
+        let rarity = self.missing.availability(rarest);
+        let fits = |piece: &PieceIndex| {
+            self.missing.contains(*piece)
+                && have.has(*piece)
+                && self.missing.availability(*piece) == rarity
+        };
+        let end = first.saturating_add(pieces_in_extent);
+        let after = (last.get()..end).chain(first..last.get());
+        after.filter_map(|number| self.geometry.piece(number)).find(fits)
+    }
+
+    /// Gives up a job: what it asked for must have been answered or given back.
+    pub fn end_job(&mut self, piece: PieceIndex) {
+        let Some(open) = self.open.get_mut(&piece) else { return };
+        open.workers = open.workers.saturating_sub(1);
+        // Nothing came and nobody is asked: it is as if it had never been begun.
+        if open.workers == 0 && open.free as usize == open.blocks.len() {
+            self.open.remove(&piece);
+            self.unfinished.remove(&piece);
+            self.missing.insert(piece);
+        }
+    }
+
+    /// The next block of a job's piece, now asked of `who` and due at `due_ms` (rule 4). `None`
+    /// if no block of it is left to ask for.
+    pub fn ask(&mut self, who: SessionId, piece: PieceIndex, due_ms: u32) -> Option<Block> {
+        let open = self.open.get_mut(&piece)?;
+        let mut states = (0_u32..).zip(&mut open.blocks).skip(open.first_free as usize);
+        let (number, state) = states.find(|(_, state)| **state == BlockState::Free)?;
+        *state = BlockState::Asked(who, due_ms);
+        open.first_free = number + 1;
+        open.free -= 1;
+        if open.free == 0 {
+            self.unfinished.remove(&piece);
+        }
+        Some(self.geometry.block(piece, number))
+    }
+
+    /// Whether nothing is left to ask for the first time, of anybody.
+    pub fn is_end_game(&self) -> bool {
+        self.missing.is_empty() && self.unfinished.is_empty()
+    }
+
+    /// The block that another session is latest with, now asked of `who` as well, who would
+    /// bring it at `due_ms` (rule 5). What should have been here before `now_ms` is the latest
+    /// of all.
+    pub fn ask_late(
+        &mut self,
+        who: SessionId,
+        have: &Bitfield,
+        now_ms: u32,
+        due_ms: u32,
+    ) -> Option<Block> {
+        let mut latest = None;
+        for (piece, open) in self.open.iter().filter(|(piece, _)| have.has(**piece)) {
+            if open.alone {
+                continue;
+            }
+            for (number, state) in (0_u32..).zip(&open.blocks) {
+                let BlockState::Asked(by, due) = *state else { continue };
+                let due = if due < now_ms { u32::MAX - due } else { due };
+                let latest_due = latest.map_or(due_ms, |(_, _, _, due)| due);
+                if by != who && due > latest_due {
+                    latest = Some((*piece, number, by, due));
+                }
+            }
+        }
+        let (piece, number, by, _) = latest?;
+        let block = self.geometry.block(piece, number);
+        let state = self.open.get_mut(&piece)?.state(block)?;
+        *state = BlockState::AskedTwice(by, who);
+        Some(block)
+    }
+
+    /// `who` will not bring `block`, or only perhaps: it may be asked of others. True if it is
+    /// free now.
+    pub fn give_back(&mut self, who: SessionId, block: Block) -> bool {
+        let Some(open) = self.open.get_mut(&block.piece) else { return false };
+        let Some(state) = open.state(block) else { return false };
+        match *state {
+            BlockState::Asked(by, _) if by == who => *state = BlockState::Free,
+            BlockState::AskedTwice(first, second) if first == who || second == who => {
+                *state = BlockState::Asked(if first == who { second } else { first }, u32::MAX);
+                return false;
+            }
+            _ => return false,
+        }
+        open.free += 1;
+        open.first_free = open.first_free.min(block.number());
+        self.unfinished.insert(block.piece);
+        true
+    }
+
+    /// Whether `block` is still to come: a request for it that is out makes sense.
+    pub fn is_awaited(&self, block: Block) -> bool {
+        let open = self.open.get(&block.piece);
+        let state = open.and_then(|open| open.blocks.get(block.number() as usize));
+        state.is_some_and(|state| !matches!(state, BlockState::Arrived(_)))
+    }
+
+    /// `who` brought `block`.
+    pub fn on_block(&mut self, who: SessionId, block: Block) -> Arrival {
+        let Some(open) = self.open.get_mut(&block.piece) else { return Arrival::Stale };
+        let Some(state) = open.state(block) else { return Arrival::Stale };
+        let before = *state;
+        if matches!(before, BlockState::Arrived(_)) {
+            return Arrival::Stale;
+        }
+        *state = BlockState::Arrived(who);
+        open.arrived += 1;
+        if before == BlockState::Free {
+            open.free -= 1;
+            if open.free == 0 {
+                self.unfinished.remove(&block.piece);
+            }
+        }
+        if open.arrived as usize == open.blocks.len() {
+            self.on_full(block.piece);
+        }
+        Arrival::Fresh(match before {
+            BlockState::Asked(by, _) if by != who => Some(by),
+            BlockState::AskedTwice(first, second) => {
+                Some(if first == who { second } else { first })
+            }
+            _ => None,
+        })
+    }
+
+    /// Every block of `piece` is here; what is remembered of them is who brought which.
+    fn on_full(&mut self, piece: PieceIndex) {
+        let Some(open) = self.open.remove(&piece) else { return };
+        let brought = open.blocks.iter().filter_map(|state| match state {
+            BlockState::Arrived(by) => Some(*by),
+            _ => None,
+        });
+        self.full.insert(piece, brought.collect());
+    }
+
+    /// The hash of `piece` is right: it is had from now on.
+    pub fn on_verified(&mut self, piece: PieceIndex) {
+        self.full.remove(&piece);
+        self.suspect.remove(&piece);
+        self.had.insert(piece);
+        self.verified += 1;
+    }
+
+    /// The hash of `piece` is wrong: it is missing again. Returns who brought which block.
+    pub fn on_failed(&mut self, piece: PieceIndex) -> Vec<SessionId> {
+        let brought = self.full.remove(&piece).unwrap_or_default();
+        if brought.iter().any(|by| Some(by) != brought.first()) {
+            self.suspect.insert(piece);
+        }
+        self.missing.insert(piece);
+        brought
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BLOCK_LENGTH;
+
+    const ANN: SessionId = SessionId(1);
+    const BOB: SessionId = SessionId(2);
+    const CAT: SessionId = SessionId(3);
+
+    /// `pieces` pieces of `blocks` blocks each.
+    fn picker(pieces: u32, blocks: u32) -> Picker {
+        let piece_length = blocks * BLOCK_LENGTH;
+        let geometry =
+            Geometry::new(u64::from(pieces) * u64::from(piece_length), piece_length).unwrap();
+        Picker::new(geometry, Bitfield::none(geometry), fastrand::Rng::with_seed(5))
+    }
+
+    /// The set drawn as a string: `x` for each piece it has.
+    fn have(picker: &Picker, drawn: &str) -> Bitfield {
+        let mut have = Bitfield::none(picker.geometry);
+        for (piece, _) in picker.geometry.all_pieces().zip(drawn.chars()).filter(|(_, c)| *c == 'x')
+        {
+            have.insert(piece);
+        }
+        have
+    }
+
+    fn all(picker: &Picker) -> Bitfield {
+        Bitfield::all(picker.geometry)
+    }
+
+    /// Fetches and verifies a whole piece.
+    fn fetch(picker: &mut Picker, who: SessionId, piece: PieceIndex) {
+        while let Some(block) = picker.ask(who, piece, 0) {
+            assert_eq!(picker.on_block(who, block), Arrival::Fresh(None));
+        }
+        picker.end_job(piece);
+        picker.on_verified(piece);
+    }
+
+    #[test]
+    fn the_rarest_piece_is_begun_first_and_only_what_the_peer_has() {
+        let mut picker = picker(6, 2);
+        picker.verified = RANDOM_FIRST_PIECES;
+        for drawn in ["xxx.xx", "x.x.xx", "x...xx"] {
+            let have = have(&picker, drawn);
+            picker.on_join(&have);
+        }
+        // Availability 3 1 2 0 3 3.
+        let mut order = Vec::new();
+        while let Some(piece) = picker.take_job(&have(&picker, "xxx..x"), None) {
+            order.push(piece.get());
+            fetch(&mut picker, ANN, piece);
+        }
+        assert_eq!(&order[..2], [1, 2]);
+        order.sort_unstable();
+        assert_eq!(order, [0, 1, 2, 5]);
+    }
+
+    #[test]
+    fn a_peer_that_leaves_or_completes_is_counted_rightly() {
+        let mut picker = picker(3, 1);
+        let two = have(&picker, "xx.");
+        picker.on_join(&two);
+        picker.on_join(&all(&picker));
+        let last = picker.geometry.piece(2).unwrap();
+        assert_eq!(picker.availability(last), 1);
+        picker.on_have(&two, last);
+        assert_eq!(picker.availability(last), 2);
+        assert_eq!(picker.seeds, 2);
+        picker.on_leave(&all(&picker));
+        picker.on_leave(&all(&picker));
+        assert!(picker.geometry.all_pieces().all(|piece| picker.availability(piece) == 0));
+    }
+
+    #[test]
+    fn equally_rare_pieces_are_taken_from_the_extent_that_is_begun() {
+        let mut picker = picker(64, 64); // 1 MiB pieces: 4 to an extent
+        picker.verified = RANDOM_FIRST_PIECES;
+        picker.on_join(&all(&picker));
+        let mut last = None;
+        let mut extents = Vec::new();
+        for _ in 0..64 {
+            let piece = picker.take_job(&all(&picker), last).unwrap();
+            fetch(&mut picker, ANN, piece);
+            extents.push(piece.get() / 4);
+            last = Some(piece);
+        }
+        extents.dedup();
+        assert_eq!(extents.len(), 16, "each extent is done before the next: {extents:?}");
+        assert!(picker.is_done());
+    }
+
+    #[test]
+    fn a_begun_piece_is_gone_on_with_before_a_new_one() {
+        let mut picker = picker(4, 4);
+        let have = all(&picker);
+        let piece = picker.take_job(&have, None).unwrap();
+        let block = picker.ask(ANN, piece, 0).unwrap();
+        let lost = picker.ask(ANN, piece, 0).unwrap();
+        picker.on_block(ANN, block);
+        assert!(picker.give_back(ANN, lost));
+        picker.end_job(piece);
+        assert_eq!(picker.take_job(&have, None), Some(piece));
+        let rest: Vec<u32> =
+            std::iter::from_fn(|| picker.ask(BOB, piece, 0)).map(Block::number).collect();
+        assert_eq!(rest, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_piece_given_back_untouched_is_missing_again() {
+        let mut picker = picker(1, 2);
+        let have = all(&picker);
+        let piece = picker.take_job(&have, None).unwrap();
+        let block = picker.ask(ANN, piece, 0).unwrap();
+        assert!(!picker.missing.contains(piece));
+        picker.give_back(ANN, block);
+        picker.end_job(piece);
+        assert!(picker.missing.contains(piece) && picker.open.is_empty());
+        assert_eq!(picker.on_block(ANN, block), Arrival::Stale);
+    }
+
+    #[test]
+    fn the_last_pieces_are_shared() {
+        let mut picker = picker(1, 4);
+        let have = all(&picker);
+        let piece = picker.take_job(&have, None).unwrap();
+        assert_eq!(picker.take_job(&have, None), Some(piece));
+        assert_eq!(picker.ask(ANN, piece, 0).unwrap().number(), 0);
+        assert_eq!(picker.ask(BOB, piece, 0).unwrap().number(), 1);
+    }
+
+    #[test]
+    fn in_the_end_game_the_latest_block_is_asked_twice_and_the_loser_cancels() {
+        let mut picker = picker(1, 3);
+        let have = all(&picker);
+        let piece = picker.take_job(&have, None).unwrap();
+        let blocks: Vec<Block> =
+            [500, 9_000, 4_000].iter().map(|due| picker.ask(ANN, piece, *due).unwrap()).collect();
+        assert!(picker.is_end_game());
+        assert_eq!(picker.ask_late(ANN, &have, 0, 100), None, "not of the same session");
+        assert_eq!(picker.ask_late(BOB, &have, 0, 100), Some(blocks[1]));
+        assert_eq!(picker.ask_late(CAT, &have, 0, 600), Some(blocks[2]), "nobody a third time");
+        assert_eq!(picker.ask_late(CAT, &have, 0, 600), None, "the first will be here sooner");
+        assert_eq!(picker.on_block(BOB, blocks[1]), Arrival::Fresh(Some(ANN)));
+        assert_eq!(picker.on_block(ANN, blocks[1]), Arrival::Stale);
+        assert!(!picker.is_awaited(blocks[1]) && picker.is_awaited(blocks[2]));
+        // The one who is late gives up: the second asker is alone with it.
+        assert!(!picker.give_back(ANN, blocks[2]));
+        assert_eq!(picker.on_block(CAT, blocks[2]), Arrival::Fresh(None));
+        assert_eq!(picker.on_block(ANN, blocks[0]), Arrival::Fresh(None));
+        assert_eq!(picker.full.get(&piece), Some(&vec![ANN, BOB, CAT]));
+    }
+
+    #[test]
+    fn in_the_end_game_what_is_overdue_comes_before_what_is_late() {
+        let mut picker = picker(1, 3);
+        let have = all(&picker);
+        let piece = picker.take_job(&have, None).unwrap();
+        for due in [8_000, 3_000, 1_000] {
+            picker.ask(ANN, piece, due).unwrap();
+        }
+        let order: Vec<u32> =
+            std::iter::from_fn(|| picker.ask_late(BOB, &have, 4_000, 5_000).map(Block::number))
+                .collect();
+        assert_eq!(order, [2, 1, 0]);
+    }
+
+    #[test]
+    fn a_block_that_comes_after_it_was_given_back_is_still_good() {
+        let mut picker = picker(1, 2);
+        let have = all(&picker);
+        let piece = picker.take_job(&have, None).unwrap();
+        let (first, second) = (picker.ask(ANN, piece, 0).unwrap(), picker.ask(ANN, piece, 0));
+        assert!(picker.give_back(ANN, first));
+        assert_eq!(picker.on_block(ANN, first), Arrival::Fresh(None));
+        picker.give_back(ANN, second.unwrap());
+        picker.take_job(&have, None).unwrap();
+        assert_eq!(picker.ask(BOB, piece, 0), second);
+        assert_eq!(picker.on_block(ANN, second.unwrap()), Arrival::Fresh(Some(BOB)));
+    }
+
+    #[test]
+    fn a_bad_piece_from_several_peers_is_fetched_again_from_one_alone() {
+        let mut picker = picker(1, 2);
+        let have = all(&picker);
+        for expect_alone in [false, true] {
+            let piece = picker.take_job(&have, None).unwrap();
+            assert_eq!(picker.take_job(&have, None).is_none(), expect_alone);
+            let first = picker.ask(ANN, piece, 9_000).unwrap();
+            let other = if expect_alone { ANN } else { BOB };
+            let second = picker.ask(other, piece, 9_000).unwrap();
+            assert_eq!(picker.ask_late(CAT, &have, 0, 0).is_none(), expect_alone);
+            picker.on_block(ANN, first);
+            picker.on_block(other, second);
+            assert_eq!(picker.on_failed(piece), [ANN, other]);
+        }
+        assert!(picker.suspect.contains(&picker.geometry.piece(0).unwrap()));
+    }
+
+    #[test]
+    fn what_is_wanted_of_a_peer_shrinks_with_what_is_had() {
+        let mut picker = picker(10, 1);
+        let have = have(&picker, "x.x.x....x");
+        assert_eq!(picker.wanted(&have), 4);
+        picker.on_verified(picker.geometry.piece(9).unwrap());
+        picker.on_verified(picker.geometry.piece(1).unwrap());
+        assert_eq!(picker.wanted(&have), 3);
+    }
+}

@@ -1,0 +1,159 @@
+//! Decides how many requests are out to one peer: enough that it never waits for us, few enough
+//! that a block is not parked with a slow peer for long.
+//!
+//! A block that came `latency` after it was asked for, with `ahead` requests out at that time,
+//! tells the peer's rate: ahead / latency (Little's law). The depth that is wanted is that rate
+//! times the shortest latency ever seen (the round trip) plus `QUEUE_TARGET_MS`, which keeps the
+//! peer busy. The depth moves towards it by one a block: it doubles every round trip at most.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use crate::limits::{
+    QUEUE_TARGET_MS, REQUESTS_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MIN, REQUESTS_IN_FLIGHT_START,
+    REQUESTS_WHILE_SNUBBED,
+};
+
+const QUEUE_TARGET: Duration = Duration::from_millis(QUEUE_TARGET_MS as u64);
+/// What is assumed of a peer that has sent nothing yet.
+const LATENCY_START: Duration = Duration::from_secs(1);
+
+/// The depth of one peer's request pipeline.
+pub struct Pipeline {
+    depth: u32,
+    cap: u32,
+    shortest: Option<Duration>,
+    smoothed: Duration,
+    snubbed: bool,
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self {
+            depth: REQUESTS_IN_FLIGHT_START,
+            cap: REQUESTS_IN_FLIGHT_MAX,
+            shortest: None,
+            smoothed: LATENCY_START,
+            snubbed: false,
+        }
+    }
+}
+
+impl Pipeline {
+    /// How many requests may be out.
+    pub fn depth(&self) -> u32 {
+        if self.snubbed { REQUESTS_WHILE_SNUBBED } else { self.depth }
+    }
+
+    /// How long a request that is sent now will take, as far as is known.
+    pub fn expected(&self) -> Duration {
+        self.smoothed
+    }
+
+    /// A block came, `latency` after it was asked for as the last of `ahead` requests.
+    pub fn on_block(&mut self, latency: Duration, ahead: u32) {
+        self.snubbed = false;
+        let shortest = self.shortest.map_or(latency, |shortest| shortest.min(latency));
+        self.smoothed = match self.shortest {
+            Some(_) => (self.smoothed * 7 + latency) / 8,
+            None => latency,
+        };
+        self.shortest = Some(shortest);
+        let wanted =
+            u128::from(ahead) * (shortest + QUEUE_TARGET).as_micros() / latency.as_micros().max(1);
+        match wanted.cmp(&u128::from(self.depth)) {
+            Ordering::Greater => self.depth = (self.depth + 1).min(self.cap),
+            Ordering::Less => {
+                self.depth = (self.depth - 1).max(REQUESTS_IN_FLIGHT_MIN.min(self.cap));
+            }
+            Ordering::Equal => {}
+        }
+    }
+
+    /// The peer told how many requests it queues (BEP 10, `reqq`).
+    pub fn on_reqq(&mut self, reqq: u32) {
+        self.cap = reqq.clamp(1, REQUESTS_IN_FLIGHT_MAX);
+        self.depth = self.depth.min(self.cap);
+    }
+
+    /// The peer turned a request down: it will hold fewer.
+    pub fn on_reject(&mut self) {
+        self.depth = (self.depth / 2).max(1);
+        self.cap = self.cap.min(self.depth.max(REQUESTS_IN_FLIGHT_MIN));
+    }
+
+    /// The peer owes blocks and has sent nothing for too long.
+    pub fn on_snub(&mut self) {
+        self.snubbed = true;
+        self.depth = (self.depth / 2).max(REQUESTS_IN_FLIGHT_MIN);
+    }
+
+    /// Whether the peer was given up on, and has not sent since.
+    pub fn is_snubbed(&self) -> bool {
+        self.snubbed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer that answers `blocks_per_s`, after `delay_ms`: depth and rate after `seconds`.
+    fn settle(blocks_per_s: u64, delay_ms: u64, seconds: u64) -> (u32, u64) {
+        let mut pipeline = Pipeline::default();
+        let (interval, delay) =
+            (Duration::from_micros(1_000_000 / blocks_per_s), Duration::from_millis(delay_ms));
+        let mut out = std::collections::VecDeque::new();
+        let (mut now, mut link_free, mut count) = (Duration::ZERO, Duration::ZERO, 0);
+        while now < Duration::from_secs(seconds) {
+            while out.len() < pipeline.depth() as usize {
+                out.push_back((now, u32::try_from(out.len()).unwrap() + 1));
+            }
+            let (sent, ahead) = out.pop_front().unwrap();
+            link_free = link_free.max(sent + delay) + interval;
+            now = link_free;
+            pipeline.on_block(now - sent, ahead);
+            count += 1;
+        }
+        (pipeline.depth(), count / seconds)
+    }
+
+    #[test]
+    fn it_fills_any_link_and_parks_little_with_a_slow_peer() {
+        // (blocks/s, delay ms) -> depth within, share of the rate at least in percent.
+        let cases = [
+            ((100_000, 0), 500..=500, 95),
+            ((5_000, 80), 500..=500, 90),
+            ((256, 1), 60..=140, 95),
+            ((256, 200), 110..=200, 90),
+            ((4, 20), 2..=4, 95),
+        ];
+        for ((rate, delay), depths, percent) in cases {
+            let (depth, reached) = settle(rate, delay, 20);
+            assert!(depths.contains(&depth), "{rate}/s {delay} ms: depth {depth}");
+            assert!(reached * 100 >= rate * percent, "{rate}/s {delay} ms: {reached}/s");
+        }
+    }
+
+    #[test]
+    fn a_peers_own_limit_is_kept() {
+        let mut pipeline = Pipeline::default();
+        pipeline.on_reqq(10);
+        (0..100).for_each(|_| pipeline.on_block(Duration::from_millis(1), 10));
+        assert_eq!(pipeline.depth(), 10);
+        pipeline.on_reqq(0);
+        assert_eq!(pipeline.depth(), 1);
+        pipeline.on_reqq(u32::MAX);
+        (0..1000).for_each(|_| pipeline.on_block(Duration::from_millis(1), 10));
+        assert_eq!(pipeline.depth(), REQUESTS_IN_FLIGHT_MAX);
+    }
+
+    #[test]
+    fn a_snubbed_peer_is_asked_for_one_block_until_it_sends() {
+        let mut pipeline = Pipeline::default();
+        pipeline.on_snub();
+        assert_eq!(pipeline.depth(), REQUESTS_WHILE_SNUBBED);
+        pipeline.on_block(Duration::from_secs(9), 1);
+        assert!(pipeline.depth() >= REQUESTS_IN_FLIGHT_MIN && !pipeline.is_snubbed());
+    }
+}
