@@ -81,8 +81,11 @@ pub const REJECT_PAUSE_MS: u32 = 500;
 pub const SILENCE_MAX_MS: u32 = 180_000;
 /// A keep-alive is sent when nothing was said for this long.
 pub const KEEP_ALIVE_MS: u32 = 100_000;
-/// While other addresses wait for a free place, a peer must bring a block this often.
-pub const USELESS_MS: u32 = 20_000;
+/// While other addresses wait for a free place, a peer that could send must bring a block this
+/// often.
+pub const USELESS_MS: u32 = 10_000;
+/// And a peer that chokes us must let us in within this time: clients take turns every 10 to 30 s.
+pub const CHOKED_MS: u32 = 35_000;
 /// Answers to a peer wait, or are left out, when this much waits for it to read already.
 pub const OUTBOX_MAX_BYTES: usize = 64 << 10;
 /// Messages without any use that a peer may send in one second, on average over its session.
@@ -94,3 +97,48 @@ pub const HUNGRY_LOOK_MS: u32 = 500;
 /// Requests of the end game, for blocks that another peer is late with, that one session makes
 /// at a time.
 pub const LATE_REQUESTS_MAX: usize = 16;
+
+// ---- all peers ---------------------------------------------------------------------------------
+
+/// Sessions at once: the threads of the pool, unless `--max-peers` says otherwise.
+pub const PEERS_DEFAULT: usize = 50;
+/// What `--max-peers` may say at most.
+pub const PEERS_MAX: usize = 500;
+/// Addresses that are kept.
+pub const ADDRESSES_MAX: usize = 2_000;
+/// Addresses that are kept as banned.
+pub const BANNED_MAX: usize = 10_000;
+/// Ended sessions whose address is remembered, in case their blocks prove wrong later.
+pub const SESSIONS_REMEMBERED_MAX: usize = 4_096;
+/// A dead address costs a thread of the pool this long.
+pub const DIAL_TIMEOUT_MS: u32 = 4_000;
+/// The other side's handshake must be there whole within this time.
+pub const HANDSHAKE_TIMEOUT_MS: u32 = 8_000;
+/// An address that failed is tried again after this long; twice as long after each failure more.
+pub const REDIAL_MIN_MS: u32 = 3_000;
+/// But never later than this.
+pub const REDIAL_MAX_MS: u32 = 15 * 60 * 1_000;
+/// Stack of a session's thread: it keeps its buffers elsewhere.
+pub const SESSION_STACK_BYTES: usize = 256 << 10;
+
+// ---- bytes on their way ------------------------------------------------------------------------
+
+/// Bytes that one chunk holds: what one read of a socket may bring.
+pub const CHUNK_LENGTH_BYTES: usize = 256 << 10;
+/// Chunks there are: bytes that have arrived and are not in the files yet are in one of them.
+/// When all are in use, sockets are not read, and TCP holds the rest.
+pub const CHUNKS_MAX: usize = 16;
+/// Bytes that are read back from the files at once, to be hashed.
+pub const READ_BACK_BYTES: usize = 64 << 10;
+/// Stack of the thread that waits for signals.
+pub const SIGNALS_STACK_BYTES: usize = 64 << 10;
+/// Stack of the writer's thread.
+pub const WRITER_STACK_BYTES: usize = 256 << 10;
+/// What the status line says is brought up to date this often.
+pub const TICK_MS: u32 = 1_000;
+/// The rate that is shown is the mean of the last ticks, this many.
+pub const RATE_TICKS: usize = 10;
+/// A run that was asked to stop waits this long for the writer.
+pub const FINISH_TIMEOUT_MS: u32 = 2_000;
+/// Events for the coordinator that may wait. It reads them all before it sleeps.
+pub const EVENTS_QUEUED_MAX: usize = 1_024;

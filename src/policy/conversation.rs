@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::bitfield::Bitfield;
 use crate::limits::{
-    ALLOWED_FAST_MAX, HUNGRY_LOOK_MS, IDLE_MESSAGES_BURST_MAX, IDLE_MESSAGES_PER_S_MAX,
+    ALLOWED_FAST_MAX, CHOKED_MS, HUNGRY_LOOK_MS, IDLE_MESSAGES_BURST_MAX, IDLE_MESSAGES_PER_S_MAX,
     KEEP_ALIVE_MS, LATE_REQUESTS_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX, REJECT_PAUSE_MS, REJECTS_MAX,
     SILENCE_MAX_MS, SNUB_MS, UNASKED_BLOCKS_MAX, USELESS_MS,
 };
@@ -26,6 +26,7 @@ use crate::units::{Block, Geometry, PieceIndex, SessionId};
 const SNUB: Duration = Duration::from_millis(SNUB_MS as u64);
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS as u64);
 const KEEP_ALIVE: Duration = Duration::from_millis(KEEP_ALIVE_MS as u64);
+const CHOKED: Duration = Duration::from_millis(CHOKED_MS as u64);
 const USELESS: Duration = Duration::from_millis(USELESS_MS as u64);
 const REJECT_PAUSE: Duration = Duration::from_millis(REJECT_PAUSE_MS as u64);
 const HUNGRY_LOOK: Duration = Duration::from_millis(HUNGRY_LOOK_MS as u64);
@@ -109,7 +110,7 @@ pub struct Conversation {
     // Theirs.
     have: Bitfield,
     told: Option<Bitfield>,
-    told_twice: bool,
+    has_told: bool,
     new_haves: Vec<PieceIndex>,
     chokes_us: bool,
     allowed_fast: Vec<PieceIndex>,
@@ -134,6 +135,7 @@ pub struct Conversation {
     last_heard: Instant,
     last_said: Instant,
     last_block: Option<Instant>,
+    first_unchoke: Option<Instant>,
     paused_until: Option<Instant>,
     unasked: u32,
     unasked_bytes: u64,
@@ -156,7 +158,7 @@ impl Conversation {
             fast: ours.fast && theirs.fast,
             have: Bitfield::none(geometry),
             told: None,
-            told_twice: false,
+            has_told: false,
             new_haves: Vec::new(),
             chokes_us: true,
             allowed_fast: Vec::new(),
@@ -179,6 +181,7 @@ impl Conversation {
             last_heard: now,
             last_said: now,
             last_block: None,
+            first_unchoke: None,
             paused_until: None,
             unasked: 0,
             unasked_bytes: 0,
@@ -277,7 +280,10 @@ impl Conversation {
         match *message {
             Message::Piece(piece, begin, data) => return self.on_block(piece, begin, data, now),
             Message::Choke => self.on_choke(),
-            Message::Unchoke => self.chokes_us = false,
+            Message::Unchoke => {
+                self.chokes_us = false;
+                self.first_unchoke.get_or_insert(now);
+            }
             Message::Have(piece) => return self.on_have(piece).map(|()| None),
             Message::Bitfield(bytes) => {
                 let Some(have) = Bitfield::from_wire(bytes, self.geometry) else {
@@ -380,7 +386,7 @@ impl Conversation {
 
     /// The peer told the whole of what it has.
     fn on_told(&mut self, have: Bitfield) -> Result<(), SessionEnd> {
-        if std::mem::replace(&mut self.told_twice, true) {
+        if std::mem::replace(&mut self.has_told, true) {
             return Err(SessionEnd::Broke("a second bitfield"));
         }
         self.told = Some(have);
@@ -683,8 +689,12 @@ impl Conversation {
         }
     }
 
+    /// When the peer must have brought something, if others wait for its place. Only the first
+    /// unchoke buys time, so flapping does not.
     fn useless_at(&self) -> Instant {
-        self.last_block.unwrap_or(self.began) + USELESS
+        let since = self.last_block.or(self.first_unchoke).unwrap_or(self.began);
+        let choked = self.chokes_us && self.has_told;
+        since + if choked { CHOKED } else { USELESS }
     }
 
     fn check_patience(&self, swarm: &Swarm, now: Instant) -> Result<(), SessionEnd> {

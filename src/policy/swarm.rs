@@ -23,6 +23,7 @@ pub struct Swarm {
     pub downloaded: u64,
     /// Bytes of blocks that came twice, or whose piece was wrong.
     pub wasted: u64,
+    had_bytes: u64,
     geometry: Geometry,
     epoch: Instant,
     verified: Vec<PieceIndex>,
@@ -35,7 +36,13 @@ pub struct Swarm {
 impl Swarm {
     /// The swarm of a torrent of which `had` is there already, with times counted from `epoch`.
     pub fn new(geometry: Geometry, had: Bitfield, rng: fastrand::Rng, epoch: Instant) -> Self {
+        let had_bytes = geometry
+            .all_pieces()
+            .filter(|piece| had.has(*piece))
+            .map(|piece| u64::from(geometry.length_of(piece)))
+            .sum();
         Self {
+            had_bytes,
             picker: Picker::new(geometry, had, rng),
             stop: false,
             others_wait: false,
@@ -54,6 +61,11 @@ impl Swarm {
     /// The torrent's measures.
     pub fn geometry(&self) -> Geometry {
         self.geometry
+    }
+
+    /// Bytes of the pieces that are there and verified.
+    pub fn had_bytes(&self) -> u64 {
+        self.had_bytes
     }
 
     /// Milliseconds from the start to `time`.
@@ -135,6 +147,7 @@ impl Swarm {
     /// The hash of `piece` is right and its bytes are in the files.
     pub fn on_verified(&mut self, piece: PieceIndex) {
         self.picker.on_verified(piece);
+        self.had_bytes += u64::from(self.geometry.length_of(piece));
         self.verified.push(piece);
     }
 

@@ -1,2 +1,5 @@
 //! Walls to the operating system.
+
+pub mod link;
+pub mod signals;
 pub mod storage;

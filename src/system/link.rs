@@ -1,0 +1,246 @@
+//! Owns the wall to one peer: a plain blocking socket, and the one place where a session sleeps.
+//!
+//! Two peers that both do blocking reads and then blocking writes on one thread deadlock as soon
+//! as both upload. So a session sleeps only in [`Link::wait`], on its socket and its [`Waker`];
+//! reads and writes in its turn never block. Connecting and shaking hands are plain blocking calls
+//! with time-outs.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::policy::conversation::SessionEnd;
+use crate::protocol::handshake::{HANDSHAKE_LENGTH, Handshake};
+
+/// Ends a session's sleep from another thread. Rings before a sleep end it at once; any number of
+/// rings count as one.
+pub struct Waker(OwnedFd);
+
+impl Waker {
+    /// A waker that nobody has rung yet.
+    ///
+    /// # Errors
+    /// The process or the system has no file descriptor left.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Wakes the session. Never blocks: a counter that is full has been rung already.
+    pub fn ring(&self) {
+        let _full = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+    }
+
+    fn hush(&self) {
+        let _empty = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}
+
+/// What ended a sleep. All false: the time was up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ready {
+    /// There is something to read, or the connection has ended.
+    pub readable: bool,
+    /// There is room to write.
+    pub writable: bool,
+    /// The waker was rung.
+    pub rung: bool,
+}
+
+/// A connection to one peer.
+pub struct Link(TcpStream);
+
+impl Link {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`SessionEnd::Unreachable`], after `timeout` at the latest.
+    pub fn dial(address: SocketAddr, timeout: Duration) -> Result<Self, SessionEnd> {
+        let dial = || {
+            let stream = TcpStream::connect_timeout(&address, timeout)?;
+            stream.set_nodelay(true)?;
+            Ok(Self(stream))
+        };
+        dial().map_err(|error: io::Error| SessionEnd::Unreachable(error.kind()))
+    }
+
+    /// Says `ours` and hears theirs, whole within `timeout`.
+    ///
+    /// # Errors
+    /// The peer was silent, went away, or is no peer of this torrent.
+    pub fn shake_hands(
+        &mut self,
+        ours: &Handshake,
+        timeout: Duration,
+    ) -> Result<Handshake, SessionEnd> {
+        let deadline = Instant::now() + timeout;
+        let lost = |error: io::Error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => SessionEnd::Silent,
+            kind => SessionEnd::Lost(kind),
+        };
+        self.0.set_write_timeout(Some(timeout)).map_err(lost)?;
+        self.0.write_all(&ours.encode()).map_err(lost)?;
+        let mut bytes = [0; HANDSHAKE_LENGTH];
+        let mut filled = 0;
+        while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(SessionEnd::Silent);
+            }
+            self.0.set_read_timeout(Some(left)).map_err(lost)?;
+            match self.0.read(room) {
+                Ok(0) => return Err(SessionEnd::Closed),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(lost(error)),
+            }
+            if !Handshake::may_begin_with(bytes.get(..filled).unwrap_or(&bytes)) {
+                return Err(SessionEnd::Broke("no BitTorrent handshake"));
+            }
+        }
+        let theirs = Handshake::decode(&bytes).filter(|theirs| theirs.info_hash == ours.info_hash);
+        match theirs {
+            None => Err(SessionEnd::Broke("a handshake for another torrent")),
+            Some(theirs) if theirs.peer_id == ours.peer_id => Err(SessionEnd::Ourselves),
+            Some(theirs) => Ok(theirs),
+        }
+    }
+
+    /// Sleeps until there is something to read, or to write if `to_write`, or `waker` rings, or
+    /// it is `until`.
+    ///
+    /// # Errors
+    /// The system refuses to wait, e.g. for want of memory.
+    pub fn wait(&self, waker: &Waker, to_write: bool, until: Instant) -> io::Result<Ready> {
+        let interest = if to_write { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut doors = [PollFd::new(&self.0, interest), PollFd::new(&waker.0, PollFlags::IN)];
+        let left = until.saturating_duration_since(Instant::now());
+        // A duration that a timespec can't hold is as good as no time-out.
+        let timeout = Timespec::try_from(left).ok();
+        match poll(&mut doors, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Ready::default()),
+            Err(error) => return Err(error.into()),
+        }
+        let [socket, bell] = doors.map(|door| door.revents());
+        let ended = PollFlags::HUP | PollFlags::ERR;
+        let ready = Ready {
+            readable: socket.intersects(PollFlags::IN | ended),
+            writable: socket.contains(PollFlags::OUT),
+            rung: bell.contains(PollFlags::IN),
+        };
+        if ready.rung {
+            waker.hush();
+        }
+        Ok(ready)
+    }
+
+    /// Reads what is there into `room`: how many bytes, or `None` if nothing is there.
+    ///
+    /// # Errors
+    /// The connection ended or broke.
+    pub fn read(&self, room: &mut [u8]) -> Result<Option<usize>, SessionEnd> {
+        match recv(&self.0, room, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Err(SessionEnd::Closed),
+            Ok((count, _)) => Ok(Some(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(SessionEnd::Lost(io::Error::from(error).kind())),
+        }
+    }
+
+    /// Writes as much of `bytes` as there is room for: how many bytes.
+    ///
+    /// # Errors
+    /// The connection ended or broke.
+    pub fn write(&self, bytes: &[u8]) -> Result<usize, SessionEnd> {
+        match send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(count) => Ok(count),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            Err(error) => Err(SessionEnd::Lost(io::Error::from(error).kind())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn pair() -> (Link, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let link = Link::dial(listener.local_addr().unwrap(), Duration::from_secs(5)).unwrap();
+        (link, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_ring_before_or_during_the_sleep_ends_it_once() {
+        let (link, _other) = pair();
+        let waker = Waker::new().unwrap();
+        waker.ring();
+        waker.ring();
+        let far = Instant::now() + Duration::from_secs(60);
+        let rung = Ready { rung: true, ..Ready::default() };
+        assert_eq!(link.wait(&waker, false, far).unwrap(), rung);
+        assert_eq!(link.wait(&waker, false, Instant::now()).unwrap(), Ready::default());
+        std::thread::scope(|scope| {
+            scope.spawn(|| waker.ring());
+            assert_eq!(link.wait(&waker, false, far).unwrap(), rung);
+        });
+    }
+
+    #[test]
+    fn reading_and_writing_never_block() {
+        let (link, mut other) = pair();
+        assert_eq!(link.read(&mut [0; 16]), Ok(None));
+        let megabyte = vec![0; 1 << 20];
+        let mut sent = 0;
+        loop {
+            match link.write(&megabyte).unwrap() {
+                0 => break,
+                count => sent += count,
+            }
+        }
+        assert!(sent > 0);
+        other.write_all(b"hello").unwrap();
+        let waker = Waker::new().unwrap();
+        let far = Instant::now() + Duration::from_secs(60);
+        assert!(link.wait(&waker, false, far).unwrap().readable);
+        assert_eq!(link.read(&mut [0; 16]), Ok(Some(5)));
+        drop(other);
+        assert!(link.wait(&waker, false, far).unwrap().readable);
+        assert!(link.read(&mut [0; 16]).is_err());
+    }
+
+    #[test]
+    fn a_handshake_is_for_this_torrent_from_somebody_else_and_in_time() {
+        use crate::units::{InfoHash, PeerId};
+        let ours = Handshake {
+            info_hash: InfoHash([1; 20]),
+            peer_id: PeerId([2; 20]),
+            fast: true,
+            extended: true,
+        };
+        let theirs = Handshake { peer_id: PeerId([3; 20]), fast: false, ..ours };
+        let other_torrent = Handshake { info_hash: InfoHash([9; 20]), ..theirs };
+        let cases: [(&[u8], Result<Handshake, SessionEnd>); 6] = [
+            (&theirs.encode(), Ok(theirs)),
+            (&ours.encode(), Err(SessionEnd::Ourselves)),
+            (&other_torrent.encode(), Err(SessionEnd::Broke("a handshake for another torrent"))),
+            (b"HTTP/1.1 400 Bad Request", Err(SessionEnd::Broke("no BitTorrent handshake"))),
+            (&theirs.encode()[..67], Err(SessionEnd::Silent)),
+            (b"", Err(SessionEnd::Silent)),
+        ];
+        for (said, expected) in cases {
+            let (mut link, mut other) = pair();
+            other.write_all(said).unwrap();
+            assert_eq!(link.shake_hands(&ours, Duration::from_millis(100)), expected);
+        }
+        let (mut link, other) = pair();
+        drop(other);
+        assert!(link.shake_hands(&ours, Duration::from_secs(5)).is_err());
+    }
+}

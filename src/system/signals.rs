@@ -1,0 +1,31 @@
+//! Hears SIGINT and SIGTERM: the first asks the run to end, the second ends the process at once.
+
+use std::io;
+use std::thread;
+
+use crossbeam_channel::{Receiver, bounded};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::error::Status;
+use crate::limits::SIGNALS_STACK_BYTES;
+
+/// Begins to listen. The first signal arrives at the receiver.
+///
+/// # Errors
+/// The system has no thread or file descriptor for it.
+pub fn listen() -> io::Result<Receiver<()>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let (sender, receiver) = bounded(1);
+    let wait = move || {
+        for (earlier, _) in signals.forever().enumerate() {
+            if earlier > 0 {
+                std::process::exit(i32::from(Status::Unfinished.code()));
+            }
+            let _over = sender.try_send(());
+        }
+    };
+    let builder = thread::Builder::new().name("signals".into()).stack_size(SIGNALS_STACK_BYTES);
+    builder.spawn(wait)?;
+    Ok(receiver)
+}
