@@ -142,3 +142,10 @@ pub const RATE_TICKS: usize = 10;
 pub const FINISH_TIMEOUT_MS: u32 = 2_000;
 /// Events for the coordinator that may wait. It reads them all before it sleeps.
 pub const EVENTS_QUEUED_MAX: usize = 1_024;
+// ---- names -------------------------------------------------------------------------------------
+
+/// What follows the last dot of a name is kept as its extension if it has no more bytes, the dot
+/// counted, when the name is shortened.
+pub const EXTENSION_LENGTH_MAX_BYTES: usize = 32;
+/// Changed names of which the user is told; the rest is only counted.
+pub const RENAMED_MAX: usize = 20;

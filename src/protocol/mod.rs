@@ -4,3 +4,5 @@ pub mod bencode;
 pub mod extension;
 pub mod handshake;
 pub mod message;
+pub mod metainfo;
+pub mod names;
