@@ -8,7 +8,7 @@
 //! 4  engine/                threads: coordinator, pool, session, writer, announcer, recheck
 //! 3  system/                walls to the OS: link, waker, signals, storage
 //! 2  policy/                decisions, no I/O, time passed in: picker, conversation, peer book, tiers
-//! 1  protocol/              bytes <-> values, no I/O: bencode, metainfo, handshake, message, trackers
+//! 1  protocol/              bytes <-> values, no I/O: bencode, names, metainfo, handshake, message, trackers
 //! 0  units bitfield limits error text
 //! ```
 

@@ -5,6 +5,7 @@
 //! type and is then passed over.
 
 use std::collections::HashSet;
+use std::iter;
 use std::path::PathBuf;
 
 use sha1::{Digest, Sha1};
@@ -37,9 +38,10 @@ pub struct Metainfo {
     pub tiers: Vec<Vec<String>>,
     /// Whether peers may come from the trackers alone (BEP 27).
     pub private: bool,
-    /// The first [`RENAMED_MAX`] of the files that don't have the name that the torrent gives them.
+    /// What does not have the name that the torrent gives it: `name`, then files; the first
+    /// [`RENAMED_MAX`] of them.
     pub renamed: Vec<Renamed>,
-    /// How many such files there are.
+    /// How many there are in all.
     pub renamed_count: usize,
     hashes: Vec<[u8; 20]>,
 }
@@ -65,7 +67,7 @@ pub enum FileKind {
     Pad,
 }
 
-/// A file whose name had to be changed.
+/// A file or directory whose name had to be changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Renamed {
     /// The name that the torrent gives it, as it can be shown.
@@ -95,37 +97,27 @@ impl Metainfo {
         let piece_length = read_piece_length(info)?;
         let name = original_path(info, "name", one_string)?;
         let top = safe_path(None, &name)?;
-        let mut contents = match (info.get("files"), info.get("length")) {
-            (Some(_), Some(_)) => return Err("it has both `files` and `length`".into()),
-            (None, None) => return Err("it has neither `files` nor `length`".into()),
-            (Some(files), None) => Contents::of_directory(files, &top)?,
-            (None, Some(_)) => Contents::of_file(info, &top)?,
-        };
+        let mut contents = Contents::default();
         if top.is_changed() {
             contents.add_renamed(&name, &top);
         }
-        if contents.data == 0 {
-            return Err("it describes no bytes: there is nothing to download".into());
+        let files = info.get("files");
+        match (files, info.get("length")) {
+            (Some(_), Some(_)) => return Err("it has both `files` and `length`".into()),
+            (None, None) => return Err("it has neither `files` nor `length`".into()),
+            (Some(files), None) => contents.read_files(files, &top)?,
+            (None, Some(_)) => contents.read_one_file(info, &top)?,
         }
-        let geometry = Geometry::new(contents.total, piece_length)
-            .ok_or_else(|| format!("{} are too many pieces", Bytes(contents.total)))?;
-        if hashes.len() != geometry.pieces() as usize {
-            return Err(format!(
-                "`pieces` holds {} hashes, but {} bytes in pieces of {piece_length} need {}",
-                hashes.len(),
-                contents.total,
-                geometry.pieces()
-            ));
-        }
-        let multi_file = info.get("files").is_some();
+        let geometry = contents.geometry(piece_length, hashes.len())?;
+        let private = info.get("private").and_then(Value::integer);
         Ok(Self {
             info_hash: InfoHash(Sha1::digest(info.raw()).into()),
             name: top.into_string(),
-            multi_file,
+            multi_file: files.is_some(),
             files: contents.files,
             geometry,
             tiers: read_tiers(root),
-            private: info.get("private").and_then(Value::integer) == Some(1),
+            private: private.is_some_and(|private| private != 0),
             renamed: contents.renamed,
             renamed_count: contents.renamed_count,
             hashes,
@@ -223,17 +215,15 @@ struct Contents {
 }
 
 impl Contents {
-    fn of_file(info: Value<'_>, name: &SafePath) -> Result<Self, String> {
-        let mut contents = Self::default();
-        contents.add_file(read_length(info, "length")?, FileKind::Data)?;
-        contents.set_paths(std::iter::once(name.clone()));
-        Ok(contents)
+    fn read_one_file(&mut self, info: Value<'_>, name: &SafePath) -> Result<(), String> {
+        self.add_file(read_length(info, "length")?, FileKind::Data)?;
+        self.set_paths(iter::once(name.clone()));
+        Ok(())
     }
 
     /// Reads the list of files. A symbolic link (BEP 47, `l`) is passed over: it has no bytes,
     /// whatever its `length` says, which is how those read it who make such torrents.
-    fn of_directory(files: Value<'_>, top: &SafePath) -> Result<Self, String> {
-        let mut contents = Self::default();
+    fn read_files(&mut self, files: Value<'_>, top: &SafePath) -> Result<(), String> {
         let mut paths = Vec::new();
         let mut originals = Vec::new();
         let files = files.list().ok_or("`files` is no list")?;
@@ -249,7 +239,7 @@ impl Contents {
             let pad = attributes.contains(&b'p');
             let kind = if pad { FileKind::Pad } else { FileKind::Data };
             let length = read_length(file, "length").map_err(in_file)?;
-            contents.add_file(length, kind).map_err(in_file)?;
+            self.add_file(length, kind).map_err(in_file)?;
             if kind == FileKind::Data {
                 let original = original_path(file, "path", list_of_strings).map_err(in_file)?;
                 paths.push(safe_path(Some(top), &original).map_err(in_file)?);
@@ -258,10 +248,28 @@ impl Contents {
         }
         names::settle(&mut paths).map_err(|refused| refused.to_string())?;
         for (path, file) in paths.iter().zip(originals).filter(|(path, _)| path.is_changed()) {
-            contents.add_renamed(&original_path(file, "path", list_of_strings)?, path);
+            self.add_renamed(&original_path(file, "path", list_of_strings)?, path);
         }
-        contents.set_paths(paths.into_iter());
-        Ok(contents)
+        self.set_paths(paths.into_iter());
+        Ok(())
+    }
+
+    /// How the bytes fall into pieces, of which there must be as many as hashes.
+    fn geometry(&self, piece_length: u32, hashes: usize) -> Result<Geometry, String> {
+        if self.data == 0 {
+            return Err("it describes no bytes: there is nothing to download".into());
+        }
+        let total = self.total;
+        let geometry = Geometry::new(total, piece_length)
+            .ok_or_else(|| format!("{} in pieces of {piece_length} are too many", Bytes(total)))?;
+        let needed = geometry.pieces();
+        if hashes != needed as usize {
+            return Err(format!(
+                "`pieces` holds {hashes} hashes, \
+                but {total} bytes in pieces of {piece_length} need {needed}"
+            ));
+        }
+        Ok(geometry)
     }
 
     fn add_file(&mut self, length: u64, kind: FileKind) -> Result<(), String> {
@@ -534,7 +542,7 @@ mod tests {
             ("length", Some("100".into()), "`length` is not an integer"),
             ("length", Some((-1).into()), "`length` is negative: -1"),
             ("length", Some(0.into()), "describes no bytes"),
-            ("length", Some(i64::MAX.into()), "too many pieces"),
+            ("length", Some(i64::MAX.into()), "in pieces of 64 are too many"),
             ("length", Some((1 << 33).into()), "holds 2 hashes"),
             ("files", Some(Item::List(vec![file(100, &["a"])])), "both `files` and `length`"),
             ("files", Some(empty()), "both `files` and `length`"),
@@ -603,7 +611,7 @@ mod tests {
         let odd = |item: Item| {
             let keys = ["announce", "announce-list", "comment", "creation date", "url-list", ""];
             let root: Vec<(&str, Item)> = keys.iter().map(|key| (*key, item.clone())).collect();
-            let keys = ["attr", "private", "name.utf-8", "md5sum", "symlink path", "source", ""];
+            let keys = ["attr", "name.utf-8", "md5sum", "symlink path", "source", ""];
             let info: Vec<_> = keys.iter().map(|key| (*key, Some(item.clone()))).collect();
             torrent_with(with(single(), &info), &root)
         };
@@ -617,8 +625,15 @@ mod tests {
     }
 
     #[test]
-    fn only_private_1_is_private() {
-        for (private, is) in [(Some(1.into()), true), (Some(0.into()), false), (None, false)] {
+    fn private_is_what_says_so_with_a_number() {
+        let cases = [
+            (None, false),
+            (Some(0.into()), false),
+            (Some(1.into()), true),
+            (Some(2.into()), true),
+            (Some("1".into()), false),
+        ];
+        for (private, is) in cases {
             let info = with(single(), &[("private", private)]);
             assert_eq!(Metainfo::parse(&torrent(info)).unwrap().private, is);
         }
@@ -646,7 +661,7 @@ mod tests {
             |original: &str, path: &str| Renamed { original: original.into(), path: path.into() };
         assert_eq!(
             metainfo.renamed,
-            [renamed("d/ü/ü", "top_/d/ü_ü"), renamed(r"top\u{7}", "top_")]
+            [renamed(r"top\u{7}", "top_"), renamed("d/ü/ü", "top_/d/ü_ü")]
         );
         let many = (0..100).map(|n| file(1, &[format!("{n}\0").as_str()])).collect();
         let metainfo = Metainfo::parse(&torrent(multi(many))).unwrap();
