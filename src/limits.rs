@@ -149,3 +149,67 @@ pub const EVENTS_QUEUED_MAX: usize = 1_024;
 pub const EXTENSION_LENGTH_MAX_BYTES: usize = 32;
 /// Changed names of which the user is told; the rest is only counted.
 pub const RENAMED_MAX: usize = 20;
+// ---- trackers ----------------------------------------------------------------------------------
+
+/// Peers that one announce asks for.
+pub const NUMWANT: u32 = 80;
+/// Peers that are kept of one tracker's answer.
+pub const PEERS_PER_REPLY_MAX: usize = 2000;
+/// The shortest interval between announces that a tracker can ask of us.
+pub const ANNOUNCE_INTERVAL_MIN_S: u64 = 30;
+/// The longest.
+pub const ANNOUNCE_INTERVAL_MAX_S: u64 = 24 * 3600;
+/// The interval of a tracker that names none.
+pub const ANNOUNCE_INTERVAL_DEFAULT_S: u64 = 30 * 60;
+/// How early a tracker that names no `min interval` is asked again for want of peers.
+pub const ANNOUNCE_MIN_INTERVAL_DEFAULT_S: u64 = 120;
+/// The pause after the first round in which no tracker of a tier answered. It doubles each round.
+pub const ANNOUNCE_PAUSE_START_S: u64 = 5;
+/// The pause after a round in which a tracker answered that it won't serve us.
+pub const ANNOUNCE_PAUSE_REFUSED_S: u64 = 60;
+/// Where the doubling ends.
+pub const ANNOUNCE_PAUSE_MAX_S: u64 = 30 * 60;
+/// Bytes of a `tracker id` that is sent back; a longer one is forgotten.
+pub const TRACKER_ID_MAX_BYTES: usize = 512;
+/// Bytes of a tracker's answer, after decompression.
+pub const TRACKER_REPLY_MAX_BYTES: u64 = 1 << 20;
+/// Bytes of the head of an HTTP answer.
+pub const TRACKER_HEAD_MAX_BYTES: usize = 16 << 10;
+/// Redirects that one announce follows.
+pub const TRACKER_REDIRECTS_MAX: u32 = 5;
+/// Threads that announce, at most: as many tiers are asked at the same time.
+pub const ANNOUNCER_THREADS_MAX: usize = 16;
+/// Announces that wait for a thread or whose outcome waits to be read. A tier has one under way,
+/// so this is never full.
+pub const ANNOUNCES_QUEUED_MAX: usize = TIERS_MAX;
+/// The stack of a thread that announces. A TLS handshake needs the most of it.
+pub const ANNOUNCER_STACK_BYTES: usize = 512 << 10;
+/// The stack of a thread that looks up one name.
+pub const RESOLVER_STACK_BYTES: usize = 256 << 10;
+/// Addresses of a tracker that are tried.
+pub const TRACKER_ADDRESSES_MAX: usize = 4;
+/// Looking up a tracker's name.
+pub const TRACKER_RESOLVE_TIMEOUT_MS: u64 = 10_000;
+/// Connecting to an HTTP tracker, with all its addresses and the TLS handshake.
+pub const TRACKER_CONNECT_TIMEOUT_MS: u64 = 10_000;
+/// Sending the request to an HTTP tracker.
+pub const TRACKER_SEND_TIMEOUT_MS: u64 = 10_000;
+/// Waiting for the head of an HTTP tracker's answer, and again for its body.
+pub const TRACKER_RECEIVE_TIMEOUT_MS: u64 = 20_000;
+/// One announce in all, whatever it waits for.
+pub const ANNOUNCE_TIMEOUT_MS: u64 = 30_000;
+/// How long each datagram to a UDP tracker waits for its answer before it is sent again. BEP 15
+/// would wait 15 s, then 30 s, up to an hour; the next tracker is worth more than that.
+pub const TRACKER_UDP_WAITS_MS: [u64; 3] = [3_000, 6_000, 12_000];
+/// How long a UDP tracker's connection id may be used (BEP 15).
+pub const TRACKER_UDP_CONNECTION_LIFE_MS: u64 = 60_000;
+/// Connection ids that are kept.
+pub const TRACKER_UDP_CONNECTIONS_MAX: usize = 64;
+/// Bytes of a UDP tracker's datagram that are read: an answer with some 400 peers.
+pub const TRACKER_UDP_DATAGRAM_MAX_BYTES: usize = 8 << 10;
+/// Datagrams that answer nothing we sent and are ignored in one announce; then it has failed.
+pub const TRACKER_UDP_STRAYS_MAX: usize = 1000;
+/// Saying goodbye to all trackers at the end.
+pub const FAREWELL_BUDGET_MS: u64 = 3_000;
+/// Threads that say goodbye.
+pub const FAREWELL_THREADS_MAX: usize = 16;
