@@ -7,3 +7,4 @@ pub mod picker;
 pub mod pipeline;
 pub mod rarity;
 pub mod swarm;
+pub mod tiers;

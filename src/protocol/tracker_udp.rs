@@ -227,7 +227,8 @@ mod tests {
     #[test]
     fn answers_to_a_connect_request() {
         let id = 0x0102_0304_0506_0708;
-        let cases: [(&[u8], Option<Result<u64, &str>>); 8] = [
+        type Expected = Option<Result<u64, &'static str>>;
+        let cases: [(&[u8], Expected); 8] = [
             (b"\0\0\0\0\0\0\0\x07\x01\x02\x03\x04\x05\x06\x07\x08", Some(Ok(id))),
             (b"\0\0\0\0\0\0\0\x07\x01\x02\x03\x04\x05\x06\x07\x08more", Some(Ok(id))),
             (b"\0\0\0\0\0\0\0\x07\x01\x02\x03\x04\x05\x06\x07", None),
