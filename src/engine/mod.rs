@@ -1,1 +1,3 @@
 //! The threads, and what runs on them.
+
+pub mod announcer;

@@ -79,7 +79,7 @@ pub enum TrackerError {
     NotBencode,
     /// The answer is an HTTP status other than 200 without a bencoded body.
     HttpStatus(u16),
-    /// It speaks, but not HTTP, or broken HTTP.
+    /// The answer is not HTTP, or broken HTTP.
     NotHttp,
     /// The answer is longer than we read.
     TooLarge,
@@ -106,7 +106,7 @@ impl fmt::Display for TrackerError {
             Self::Refused(reason) => f.write_str(reason),
             Self::NotBencode => f.write_str("the answer is not a tracker's"),
             Self::HttpStatus(status) => write!(f, "HTTP status {status}"),
-            Self::NotHttp => f.write_str("the answer is not HTTP"),
+            Self::NotHttp => f.write_str("the answer is broken HTTP"),
             Self::TooLarge => f.write_str("the answer is too large"),
             Self::Redirect => f.write_str("bad redirect"),
             Self::Timeout => f.write_str("no answer"),

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::bencode::Value;
 use super::tracker::{
-    AnnounceReply, AnnounceRequest, Event, TrackerError, compact_peers, compact_peers_v6, interval,
-    min_interval, usable_peers,
+    AnnounceReply, AnnounceRequest, Event, TrackerError, compact_peers, compact_peers_v6,
+    host_and_port, interval, min_interval, usable_peers,
 };
 use crate::limits::TRACKER_ID_MAX_BYTES;
 use crate::text::Foreign;
@@ -28,7 +28,7 @@ pub fn announce_url(base: &str, request: &AnnounceRequest) -> Result<String, Tra
     let base = base.split('#').next().unwrap_or_default();
     let (scheme, rest) = base.split_once("://").ok_or(TrackerError::BadUrl)?;
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    if authority.is_empty() {
+    if !names_a_port_or_none(host_and_port(base)) {
         return Err(TrackerError::BadUrl);
     }
     let mut url = format!("{scheme}://");
@@ -44,6 +44,13 @@ pub fn announce_url(base: &str, request: &AnnounceRequest) -> Result<String, Tra
     }
     push_query(request, &mut url);
     Ok(url)
+}
+
+/// Whether there is a host, and what follows it as its port is one.
+fn names_a_port_or_none(host_and_port: &str) -> bool {
+    let after_address = host_and_port.rsplit(']').next().unwrap_or_default();
+    let port = after_address.rsplit_once(':').map_or("80", |(_, port)| port);
+    !matches!(host_and_port.bytes().next(), None | Some(b':')) && port.parse::<u16>().is_ok()
 }
 
 fn push_query(request: &AnnounceRequest, url: &mut String) {
@@ -195,8 +202,29 @@ mod tests {
             let url = announce_url(base, &request()).unwrap();
             assert_eq!(url, format!("{start}{QUERY}"), "{base}");
         }
-        for base in ["", "announce", "http://", "http:///announce", "http://?x", "http://#"] {
+    }
+
+    #[test]
+    fn urls_without_a_host_or_with_an_odd_port_are_refused() {
+        let bases = [
+            "",
+            "announce",
+            "http://",
+            "http:///announce",
+            "http://?x",
+            "http://#",
+            "http://:80/",
+            "http://u:p@/",
+            "http://a:/",
+            "http://a:65536/",
+            "http://a:port/",
+            "http://[::1]:99999/",
+        ];
+        for base in bases {
             assert_eq!(announce_url(base, &request()), Err(TrackerError::BadUrl), "{base}");
+        }
+        for base in ["http://[::1]/", "http://[::1]:80/", "http://u:p@a/", "http://a:1/x:y@z"] {
+            assert!(announce_url(base, &request()).is_ok(), "{base}");
         }
     }
 

@@ -1,0 +1,193 @@
+//! Owns the blocking side of UDP trackers: sockets, repeats and connection ids (BEP 15).
+
+use std::collections::HashMap;
+use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Patience;
+use super::resolve::resolve;
+use crate::limits::{
+    TRACKER_UDP_CONNECTION_LIFE_MS, TRACKER_UDP_CONNECTIONS_MAX, TRACKER_UDP_DATAGRAM_MAX_BYTES,
+    TRACKER_UDP_STRAYS_MAX,
+};
+use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, TrackerError};
+use crate::protocol::tracker_udp::{
+    Target, announce_request, connect_request, parse_announce, parse_connect,
+};
+
+/// The connection ids that trackers gave us, by address, and when. The lock is held for a look-up
+/// only.
+#[derive(Debug, Default)]
+pub(super) struct Connections(Mutex<HashMap<SocketAddr, (u64, Instant)>>);
+
+impl Connections {
+    /// Announces `request` to the tracker at `url`, at the first of its addresses that answers.
+    pub(super) fn announce(
+        &self,
+        url: &str,
+        request: &AnnounceRequest,
+        patience: &Patience,
+    ) -> Result<AnnounceReply, TrackerError> {
+        let deadline = Instant::now() + patience.total;
+        let target = Target::of(url)?;
+        let addresses = resolve(target.host, target.port, patience.resolve)?;
+        let announce = Announce { request, url_data: target.url_data };
+        // An id that is known saves a round trip. The tracker may have forgotten it: then it says
+        // so or says nothing, and a new one is asked for.
+        if let Some((address, id)) = addresses.iter().find_map(|a| Some((*a, self.known(*a)?))) {
+            let [first_wait, ..] = patience.udp_waits;
+            let mut link = Link::open(address, deadline)?;
+            match announce.send(&mut link, id, &[first_wait]) {
+                Err(TrackerError::Refused(_) | TrackerError::Timeout) => self.forget(address),
+                outcome => return outcome,
+            }
+        }
+        let (mut link, id) = connect(&addresses, patience, deadline)?;
+        self.remember(link.address, id);
+        announce.send(&mut link, id, &patience.udp_waits)
+    }
+
+    fn known(&self, address: SocketAddr) -> Option<u64> {
+        let connections = self.lock();
+        let (id, since) = connections.get(&address)?;
+        is_alive(*since).then_some(*id)
+    }
+
+    fn remember(&self, address: SocketAddr, id: u64) {
+        let mut connections = self.lock();
+        connections.retain(|_, (_, since)| is_alive(*since));
+        if connections.len() < TRACKER_UDP_CONNECTIONS_MAX {
+            connections.insert(address, (id, Instant::now()));
+        }
+    }
+
+    fn forget(&self, address: SocketAddr) {
+        self.lock().remove(&address);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, (u64, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_alive(since: Instant) -> bool {
+    since.elapsed() < Duration::from_millis(TRACKER_UDP_CONNECTION_LIFE_MS)
+}
+
+/// Asks the addresses in turn for a connection id, so that one that is dead does not use up the
+/// time of the others. Their sockets stay open: an answer that comes late still counts.
+fn connect(
+    addresses: &[SocketAddr],
+    patience: &Patience,
+    deadline: Instant,
+) -> Result<(Link, u64), TrackerError> {
+    let mut error = TrackerError::Timeout;
+    let mut links = Vec::new();
+    for address in addresses {
+        match Link::open(*address, deadline) {
+            Ok(link) => links.push(link),
+            Err(why) => error = why,
+        }
+    }
+    for wait in patience.udp_waits {
+        let mut unanswered = Vec::new();
+        let share = wait / u32::try_from(links.len()).unwrap_or(1).max(1);
+        for mut link in std::mem::take(&mut links) {
+            let transaction = link.transaction;
+            let read = |datagram: &[u8]| parse_connect(datagram, transaction);
+            match link.ask(&connect_request(transaction), share, read) {
+                Ok(Some(id)) => return Ok((link, id)),
+                Ok(None) => unanswered.push(link),
+                Err(why) => error = why,
+            }
+        }
+        links = unanswered;
+    }
+    // An error of one address is not that of the tracker while another may still answer.
+    Err(if links.is_empty() { error } else { TrackerError::Timeout })
+}
+
+/// An announce on its way.
+struct Announce<'a> {
+    request: &'a AnnounceRequest,
+    url_data: &'a str,
+}
+
+impl Announce<'_> {
+    /// Sends it, again after each of `waits`, and waits for the answer.
+    fn send(
+        &self,
+        link: &mut Link,
+        id: u64,
+        waits: &[Duration],
+    ) -> Result<AnnounceReply, TrackerError> {
+        // Not that of the connect request: an answer to that may come twice.
+        link.transaction = fastrand::u32(..);
+        let transaction = link.transaction;
+        let over_ipv6 = link.address.is_ipv6();
+        let datagram = announce_request(id, transaction, self.request, self.url_data);
+        for wait in waits {
+            let read = |datagram: &[u8]| parse_announce(datagram, transaction, over_ipv6);
+            if let Some(reply) = link.ask(&datagram, *wait, read)? {
+                return Ok(reply);
+            }
+        }
+        Err(TrackerError::Timeout)
+    }
+}
+
+/// A socket that is connected to one address of a tracker: the kernel drops what comes from
+/// elsewhere, and reports that nobody listens there.
+struct Link {
+    socket: UdpSocket,
+    address: SocketAddr,
+    transaction: u32,
+    deadline: Instant,
+    strays: usize,
+}
+
+impl Link {
+    fn open(address: SocketAddr, deadline: Instant) -> Result<Self, TrackerError> {
+        let socket = if address.is_ipv6() {
+            UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?
+        } else {
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?
+        };
+        socket.connect(address)?;
+        Ok(Self { socket, address, transaction: fastrand::u32(..), deadline, strays: 0 })
+    }
+
+    /// Sends `datagram` and waits up to `wait` for one that `read` takes for the answer to it.
+    /// `None` if there was none.
+    fn ask<T>(
+        &mut self,
+        datagram: &[u8],
+        wait: Duration,
+        read: impl Fn(&[u8]) -> Option<Result<T, TrackerError>>,
+    ) -> Result<Option<T>, TrackerError> {
+        self.socket.send(datagram)?;
+        let until = self.deadline.min(Instant::now() + wait);
+        let mut buffer = [0; TRACKER_UDP_DATAGRAM_MAX_BYTES];
+        while self.strays < TRACKER_UDP_STRAYS_MAX {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.socket.set_read_timeout(Some(left))?;
+            let length = match self.socket.recv(&mut buffer) {
+                Ok(length) => length,
+                Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match read(buffer.get(..length).unwrap_or_default()) {
+                Some(answer) => return answer.map(Some),
+                None => self.strays += 1,
+            }
+        }
+        Err(TrackerError::Timeout)
+    }
+}
