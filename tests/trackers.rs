@@ -7,6 +7,7 @@ mod support;
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -300,6 +301,87 @@ fn urls_that_lead_nowhere() {
             Some(error) => assert_eq!(announce(url, patience()), Err(error), "{url}"),
         }
     }
+}
+
+/// A server that shows a certificate nobody vouches for. It serves one connection.
+#[cfg(feature = "tls")]
+fn serve_self_signed() -> SocketAddr {
+    let certificate = include_bytes!("../fixtures/self_signed.der").to_vec().into();
+    let key = include_bytes!("../fixtures/self_signed_key.der").to_vec().try_into().unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let mut session = rustls::ServerConnection::new(config.into()).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        while session.complete_io(&mut stream).is_ok_and(|(read, _)| read > 0) {}
+    });
+    address
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn https_is_refused_without_a_good_certificate() {
+    let error = announce(&format!("https://{}/announce", serve_self_signed()), patience());
+    let shown = error.unwrap_err().to_string();
+    assert!(shown.starts_with("TLS error (invalid peer certificate"), "{shown}");
+
+    let plain = Tracker::start();
+    let error = announce(&plain.http_url().replace("http:", "https:"), patience());
+    assert!(matches!(error, Err(TrackerError::Tls(_))), "{error:?}");
+    assert!(plain.announces().is_empty());
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn https_needs_tls() {
+    let plain = Tracker::start();
+    let error = announce(&plain.http_url().replace("http:", "https:"), patience());
+    assert_eq!(error, Err(TrackerError::NoTls));
+    assert!(plain.announces().is_empty());
+}
+
+/// Everything that the library logged in this process.
+struct Logged(Mutex<Vec<String>>);
+
+static LOGGED: Logged = Logged(Mutex::new(Vec::new()));
+
+impl log::Log for Logged {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target().starts_with("rusty_torrent")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn no_password_and_no_passkey_is_logged() {
+    log::set_logger(&LOGGED).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    let fine = Tracker::start();
+    let refusing = Tracker::with_fault(Fault::Status(500, Vec::new()));
+    let leading_away = Tracker::with_fault(Fault::RedirectTo("gopher://a/secret".into()));
+    let secret = |url: String| {
+        url.replace("://", "://secret:secret@").replace("announce", "secret?passkey=secret")
+    };
+    let urls = [fine.http_url(), fine.udp_url(), refusing.http_url(), leading_away.http_url()];
+    let outcomes = announce_all(&urls.clone().map(secret), patience());
+    assert_eq!(outcomes.values().filter(|result| result.is_ok()).count(), 2);
+    let logged = LOGGED.0.lock().unwrap();
+    for url in urls {
+        let shown = url.strip_suffix("/announce").unwrap();
+        assert!(logged.iter().any(|line| line.contains(shown)), "{shown}: {logged:#?}");
+    }
+    assert!(!logged.iter().any(|line| line.contains("secret")), "{logged:#?}");
 }
 
 #[test]

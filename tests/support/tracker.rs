@@ -39,7 +39,7 @@ pub enum Fault {
     EndlessHeaders,
     /// HTTP: a byte of the answer at a time, with this pause between them.
     Slow(Duration),
-    /// HTTP: accepts and closes.
+    /// HTTP: reads the request and closes.
     Close,
     /// HTTP and UDP: the tracker's own error.
     Failure(Vec<u8>),
@@ -259,10 +259,14 @@ fn answer_http(mut stream: TcpStream, own: SocketAddr, shared: &Shared) -> io::R
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.set_write_timeout(Some(Duration::from_secs(10)))?;
     let fault = shared.book().fault.clone();
+    let announce = match read_request(&stream) {
+        Ok(Some(announce)) => announce,
+        Ok(None) => return Ok(()),
+        Err(_) => return respond(&mut stream, 400, "", b"not a request"),
+    };
     if matches!(fault, Some(Fault::Close)) {
         return Ok(());
     }
-    let Some(announce) = read_request(&stream)? else { return Ok(()) };
     let query = announce.target.split_once('?').map_or("", |(_, query)| query).to_owned();
     let peers = shared.enter(announce);
     if shared.book().redirects_left > 0 {

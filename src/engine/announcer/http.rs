@@ -1,6 +1,6 @@
 //! Owns the blocking side of HTTP trackers: one GET with every wait bounded (BEP 3, BEP 7, BEP 23).
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -144,10 +144,14 @@ impl From<Error> for TrackerError {
             Error::Decompress(..) => Self::NotBencode,
             Error::TlsRequired => Self::NoTls,
             Error::Tls(detail) => Self::Tls(Foreign::new(detail).to_string()),
+            // What goes wrong in a handshake comes out of the socket as invalid data.
+            Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+                Self::Tls(Foreign::new(&error.to_string()).to_string())
+            }
             #[cfg(feature = "tls")]
             Error::Rustls(detail) => Self::Tls(Foreign::new(&detail.to_string()).to_string()),
             Error::Io(error) => error.into(),
-            _ => Self::Connection(std::io::ErrorKind::Other),
+            _ => Self::Connection(ErrorKind::Other),
         }
     }
 }
