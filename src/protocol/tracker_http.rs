@@ -246,14 +246,14 @@ mod tests {
         parse_reply(body).unwrap().peers.iter().map(ToString::to_string).collect()
     }
 
+    const FULL: &[u8] = b"d8:completei3e10:incompletei4e8:intervali900e12:min intervali60e\
+        5:peers6:\xc0\0\x02\x01\x1a\xe1\
+        6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\0\x50\
+        10:tracker id3:a\xffb15:warning message5:slow\x1be";
+
     #[test]
     fn a_full_answer() {
-        let reply = parse_reply(
-            b"d8:completei3e10:incompletei4e8:intervali900e12:min intervali60e\
-              5:peers6:\xc0\0\x02\x01\x1a\xe1\
-              6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\0\x50\
-              10:tracker id3:a\xffb15:warning message5:slow\x1be",
-        );
+        let reply = parse_reply(FULL);
         assert_eq!(
             reply,
             Ok(AnnounceReply {
@@ -349,5 +349,28 @@ mod tests {
         }));
         body.push(b'e');
         assert_eq!(parse_reply(&body).unwrap().peers.len(), PEERS_PER_REPLY_MAX);
+    }
+
+    #[test]
+    fn damaged_answers_do_no_damage() {
+        let mut rng = fastrand::Rng::with_seed(20_260_101);
+        let mut readable = 0;
+        for _ in 0..20_000 {
+            let mut body = FULL.to_vec();
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(..body.len());
+                match rng.u8(..3) {
+                    0 => body[at] = rng.u8(..),
+                    1 => body.insert(at, *rng.choice(b"0123456789:ilde-").unwrap()),
+                    _ => drop(body.remove(at)),
+                }
+            }
+            if let Ok(reply) = parse_reply(&body) {
+                readable += 1;
+                assert!(reply.peers.iter().all(|peer| peer.port() != 0));
+                assert!((30..=86_400).contains(&reply.interval.as_secs()));
+            }
+        }
+        assert!(readable > 100, "{readable}");
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -121,8 +121,13 @@ pub struct Tracker {
 
 impl Tracker {
     pub fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::start_at(Ipv4Addr::LOCALHOST.into()).unwrap()
+    }
+
+    /// At `ip`, if the machine has that.
+    pub fn start_at(ip: IpAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind((ip, 0))?;
+        let socket = UdpSocket::bind((ip, 0))?;
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let (http, udp) = (listener.local_addr().unwrap(), socket.local_addr().unwrap());
         let shared = Arc::new(Shared::default());
@@ -131,7 +136,7 @@ impl Tracker {
         thread::spawn(move || serve_http(&listener, http, &server));
         let server = Arc::clone(&shared);
         thread::spawn(move || serve_udp(&socket, &server));
-        Self { shared, http, udp }
+        Ok(Self { shared, http, udp })
     }
 
     pub fn http_url(&self) -> String {
@@ -440,7 +445,8 @@ fn percent_decode(text: &str) -> Vec<u8> {
 // ---- UDP ---------------------------------------------------------------------------------------
 
 fn serve_udp(socket: &UdpSocket, shared: &Shared) {
-    let elsewhere = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let ip = socket.local_addr().unwrap().ip();
+    let elsewhere = UdpSocket::bind((ip, 0)).unwrap();
     let mut buffer = [0; 4096];
     while !shared.over.load(SeqCst) {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };

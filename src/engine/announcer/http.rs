@@ -9,7 +9,7 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Error};
+use ureq::{Agent, Error, Proxy};
 
 use super::Patience;
 use super::resolve::resolve;
@@ -32,7 +32,7 @@ pub(super) fn announce(
     if uri.host().is_none_or(str::is_empty) {
         return Err(TrackerError::BadUrl);
     }
-    let mut response = agent(patience).get(uri).call()?;
+    let mut response = agent(patience, &uri).get(uri).call()?;
     let mut body = Vec::new();
     let limit = TRACKER_REPLY_MAX_BYTES + 1; // decoded bytes: a gzip bomb ends here too
     let read = response.body_mut().as_reader().take(limit).read_to_end(&mut body);
@@ -48,11 +48,14 @@ pub(super) fn announce(
     }
 }
 
-/// An agent for one announce: trackers are asked too rarely for connections to be kept. It sends
-/// Host, User-Agent, Accept and Accept-Encoding and nothing else, since some trackers refuse what
-/// they don't expect.
-fn agent(patience: &Patience) -> Agent {
+/// An agent for one announce to `tracker`: trackers are asked too rarely for connections to be
+/// kept. It sends Host, User-Agent, Accept and Accept-Encoding and nothing else, since some trackers
+/// refuse what they don't expect. It goes through the proxy that the environment names, but not
+/// when the tracker is an address in our own network.
+fn agent(patience: &Patience, tracker: &Uri) -> Agent {
+    let is_near = bare_host(tracker).parse().is_ok_and(is_local);
     let config = Config::builder()
+        .proxy(if is_near { None } else { Proxy::try_from_env() })
         .user_agent(USER_AGENT)
         .http_status_as_error(false)
         .max_redirects(TRACKER_REDIRECTS_MAX)
@@ -73,6 +76,12 @@ fn agent(patience: &Patience) -> Agent {
     Agent::with_parts(config, DefaultConnector::new(), Hops::default())
 }
 
+/// The host of `uri`, an IPv6 address without its brackets.
+fn bare_host(uri: &Uri) -> &str {
+    let host = uri.host().unwrap_or_default();
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
 /// Resolves the hops of one announce: the tracker and where it redirects to. A tracker out in the
 /// world has no business in our own network, so it can't redirect there.
 #[derive(Debug, Default)]
@@ -88,11 +97,9 @@ impl Resolver for Hops {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
         let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-        let host = uri.host().unwrap_or_default();
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let port = uri.port_u16().unwrap_or(default_port);
         let timeout = Duration::from_secs_f64(timeout.after.as_secs_f64());
-        let found = resolve(bare.unwrap_or(host), port, timeout).map_err(|error| match error {
+        let found = resolve(bare_host(uri), port, timeout).map_err(|error| match error {
             TrackerError::Timeout => Error::Timeout(ureq::Timeout::Resolve),
             TrackerError::Connection(kind) => Error::Io(kind.into()),
             _ => Error::HostNotFound,

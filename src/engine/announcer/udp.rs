@@ -191,3 +191,98 @@ impl Link {
         Err(TrackerError::Timeout)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::thread;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn socket() -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    fn patience(first: Duration) -> Patience {
+        Patience { udp_waits: [first, LONG, LONG], total: LONG, ..Patience::default() }
+    }
+
+    #[test]
+    fn a_silent_address_leaves_time_for_the_others() {
+        let (_silent, silent_address) = socket();
+        let (tracker, address) = socket();
+        thread::spawn(move || {
+            let mut datagram = [0; 16];
+            let (_, from) = tracker.recv_from(&mut datagram).unwrap();
+            let answer = [&[0; 4], &datagram[12..], &7_u64.to_be_bytes()].concat();
+            tracker.send_to(&answer, from).unwrap();
+        });
+        let patience = patience(Duration::from_millis(200));
+        let addresses = [silent_address, address];
+        let (link, id) = connect(&addresses, &patience, Instant::now() + LONG).unwrap();
+        assert_eq!((link.address, id), (address, 7));
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_counts() {
+        let (tracker, address) = socket();
+        thread::spawn(move || {
+            let (mut first, mut second) = ([0; 16], [0; 16]);
+            let (_, from) = tracker.recv_from(&mut first).unwrap();
+            tracker.recv_from(&mut second).unwrap();
+            assert_eq!(first, second);
+            let answer = [&[0; 4], &first[12..], &7_u64.to_be_bytes()].concat();
+            tracker.send_to(&answer, from).unwrap();
+        });
+        let patience = patience(Duration::from_millis(50));
+        let (_, id) = connect(&[address], &patience, Instant::now() + LONG).unwrap();
+        assert_eq!(id, 7);
+    }
+
+    #[test]
+    fn a_flood_ends_the_announce() {
+        let (tracker, address) = socket();
+        let over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&over);
+        thread::spawn(move || {
+            let (_, from) = tracker.recv_from(&mut [0; 16]).unwrap();
+            while !stop.load(SeqCst) {
+                let _ = tracker.send_to(b"nonsense", from);
+            }
+        });
+        let began = Instant::now();
+        let outcome = connect(&[address], &patience(LONG), began + LONG);
+        over.store(true, SeqCst);
+        assert_eq!(outcome.err(), Some(TrackerError::Timeout));
+        assert!(began.elapsed() < LONG);
+    }
+
+    #[test]
+    fn connection_ids_are_kept_by_address_and_not_without_bound() {
+        let connections = Connections::default();
+        let address = |n: usize| SocketAddr::from(([127, 0, 0, 1], u16::try_from(n).unwrap()));
+        for n in 0..2 * TRACKER_UDP_CONNECTIONS_MAX {
+            connections.remember(address(n), n as u64);
+        }
+        assert_eq!(connections.lock().len(), TRACKER_UDP_CONNECTIONS_MAX);
+        assert_eq!(
+            (connections.known(address(5)), connections.known(address(999))),
+            (Some(5), None)
+        );
+        connections.forget(address(5));
+        assert_eq!(connections.known(address(5)), None);
+
+        let life = Duration::from_millis(TRACKER_UDP_CONNECTION_LIFE_MS);
+        if let Some(long_ago) = Instant::now().checked_sub(life) {
+            connections.lock().values_mut().for_each(|(_, since)| *since = long_ago);
+            assert_eq!(connections.known(address(6)), None);
+            connections.remember(address(7), 7);
+            assert_eq!(connections.lock().len(), 1);
+        }
+    }
+}
