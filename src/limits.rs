@@ -213,3 +213,19 @@ pub const TRACKER_UDP_STRAYS_MAX: usize = 1000;
 pub const FAREWELL_BUDGET_MS: u64 = 3_000;
 /// Threads that say goodbye.
 pub const FAREWELL_THREADS_MAX: usize = 16;
+// ---- output files ------------------------------------------------------------------------------
+
+/// Output files that are kept open, however many the torrent has.
+pub const OPEN_FILES_MAX: usize = 16;
+/// Bytes of a file that are mapped at a time, from a multiple of this on: what one huge page holds.
+pub const WINDOW_LENGTH_BYTES: u64 = 2 << 20;
+/// Windows that are kept mapped.
+pub const WINDOWS_MAX: usize = 8;
+/// Bytes that a thread hashing what is already there reads at a time.
+pub const RECHECK_BUFFER_BYTES: usize = 256 << 10;
+/// Bytes in a row that such a thread takes on at a time, or one piece if that is longer.
+pub const RECHECK_EXTENT_BYTES: u32 = 16 << 20;
+/// Such threads, on a machine with however many cores.
+pub const RECHECK_THREADS_MAX: usize = 64;
+/// The stack of such a thread; its buffer is elsewhere.
+pub const RECHECK_STACK_BYTES: usize = 128 << 10;

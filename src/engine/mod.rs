@@ -1,3 +1,4 @@
 //! The threads, and what runs on them.
 
 pub mod announcer;
+pub mod recheck;

@@ -1,0 +1,299 @@
+//! Owns the look at what is already there: hashes the output files on all cores, before anything
+//! is asked of anybody. It opens files for reading, and makes nothing.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use rustix::fs::{Advice, SeekFrom, fadvise, seek};
+use sha1::{Digest, Sha1};
+
+use crate::bitfield::Bitfield;
+use crate::error::Fatal;
+use crate::limits::{
+    RECHECK_BUFFER_BYTES, RECHECK_EXTENT_BYTES, RECHECK_STACK_BYTES, RECHECK_THREADS_MAX,
+};
+use crate::system::storage::directory::Directory;
+use crate::system::storage::layout::{Layout, Segment};
+use crate::units::{Geometry, PieceIndex};
+
+/// The pieces that are in `dir` already, whole and right by `hashes`. `progress` grows by the
+/// bytes of each piece that has been looked at. When `stop` is set the search ends early, and
+/// the answer holds what was found by then.
+///
+/// # Errors
+///
+/// When a file can't be opened or read, or when something that is no regular file stands in the
+/// place of one. A file that is missing or short is no error: its pieces are not there.
+pub fn recheck(
+    dir: &Path,
+    layout: &Layout,
+    geometry: Geometry,
+    hashes: impl Fn(PieceIndex) -> [u8; 20] + Sync,
+    threads: usize,
+    stop: &AtomicBool,
+    progress: &AtomicU64,
+) -> Result<Bitfield, Fatal> {
+    let mut there = Bitfield::none(geometry);
+    let lengths = survey(dir, layout)?;
+    if lengths.iter().all(|length| *length == 0) && !layout.files().iter().any(|file| file.pad) {
+        progress.fetch_add(geometry.total(), Ordering::Relaxed);
+        return Ok(there);
+    }
+    let work = Work {
+        dir,
+        layout,
+        geometry,
+        lengths,
+        hash: hashes,
+        stop,
+        progress,
+        next: AtomicU64::new(0),
+        failed: AtomicBool::new(false),
+        zeros: OnceLock::new(),
+    };
+    for piece in work.spread(threads)? {
+        there.insert(piece);
+    }
+    Ok(there)
+}
+
+/// The length of each file; 0 for one that is missing, and for padding.
+fn survey(dir: &Path, layout: &Layout) -> Result<Vec<u64>, Fatal> {
+    let mut lengths = vec![0; layout.files().len()];
+    let Some(mut directory) = Directory::open(dir)? else { return Ok(lengths) };
+    for (length, file) in lengths.iter_mut().zip(layout.files()).filter(|(_, file)| !file.pad) {
+        *length = directory.look(&file.path)?.map_or(0, |found| found.length);
+    }
+    Ok(lengths)
+}
+
+/// What the threads share.
+struct Work<'a, H> {
+    dir: &'a Path,
+    layout: &'a Layout,
+    geometry: Geometry,
+    lengths: Vec<u64>,
+    hash: H,
+    stop: &'a AtomicBool,
+    progress: &'a AtomicU64,
+    /// The first piece that no thread has taken on yet. Threads take several in a row, so that a
+    /// disk with a head reads long stretches.
+    next: AtomicU64,
+    failed: AtomicBool,
+    /// The hash of a whole piece of zeros.
+    zeros: OnceLock<[u8; 20]>,
+}
+
+impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
+    /// Does the work on this thread and `threads - 1` more, or as many as the machine grants.
+    fn spread(&self, threads: usize) -> Result<Vec<PieceIndex>, Fatal> {
+        let extents = self.geometry.pieces().div_ceil(self.pieces_at_a_time());
+        let threads = threads.clamp(1, RECHECK_THREADS_MAX).min(extents as usize);
+        thread::scope(|scope| {
+            let spawn = |number| {
+                thread::Builder::new()
+                    .name(format!("recheck {number}"))
+                    .stack_size(RECHECK_STACK_BYTES)
+                    .spawn_scoped(scope, || self.run())
+            };
+            let others: Vec<_> = (1..threads).map_while(|number| spawn(number).ok()).collect();
+            let mut found = self.run()?;
+            for other in others {
+                let panicked = |_| Fatal::System("hash the files", io::Error::other("a panic"));
+                found.extend(other.join().map_err(panicked)??);
+            }
+            Ok(found)
+        })
+    }
+
+    fn pieces_at_a_time(&self) -> u32 {
+        (RECHECK_EXTENT_BYTES / self.geometry.piece_length()).max(1)
+    }
+
+    fn run(&self) -> Result<Vec<PieceIndex>, Fatal> {
+        let found = self.take_extents();
+        if found.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        found
+    }
+
+    fn take_extents(&self) -> Result<Vec<PieceIndex>, Fatal> {
+        let mut found = Vec::new();
+        let mut reader = Reader {
+            directory: Directory::open(self.dir)?,
+            file: None,
+            hole: 0..0,
+            data: 0..0,
+            buffer: vec![0; RECHECK_BUFFER_BYTES],
+        };
+        let step = u64::from(self.pieces_at_a_time());
+        loop {
+            let first = self.next.fetch_add(step, Ordering::Relaxed);
+            let pieces = first..(first + step).min(u64::from(self.geometry.pieces()));
+            if pieces.is_empty() {
+                return Ok(found);
+            }
+            let numbers = pieces.filter_map(|number| u32::try_from(number).ok());
+            for piece in numbers.filter_map(|number| self.geometry.piece(number)) {
+                if self.is_over() {
+                    return Ok(found);
+                }
+                if self.hash_of(piece, &mut reader)? == Some((self.hash)(piece)) {
+                    found.push(piece);
+                }
+                let length = u64::from(self.geometry.length_of(piece));
+                self.progress.fetch_add(length, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The hash of what is there of `piece`; `None` if not all of it is.
+    fn hash_of(&self, piece: PieceIndex, reader: &mut Reader) -> Result<Option<[u8; 20]>, Fatal> {
+        let offset = self.geometry.offset_of(piece);
+        let length = self.geometry.length_of(piece) as usize;
+        let segments = || self.layout.segments(offset, length);
+        let there = |segment: &Segment<'_>| {
+            segment.file.pad
+                || self.lengths.get(segment.index).is_some_and(|length| segment.end() <= *length)
+        };
+        if !segments().all(|segment| there(&segment)) {
+            return Ok(None);
+        }
+        let mut zeros = true;
+        for segment in segments() {
+            zeros = zeros && (segment.file.pad || reader.is_hole(&segment)?);
+        }
+        if zeros {
+            return Ok(Some(self.hash_of_zeros(length)));
+        }
+        let mut sha1 = Sha1::new();
+        for segment in segments() {
+            if !reader.read(&segment, |part| sha1.update(part), || self.is_over())? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(sha1.finalize().into()))
+    }
+
+    fn hash_of_zeros(&self, length: usize) -> [u8; 20] {
+        let hash = |length: usize| {
+            let zeros = [0; 4096];
+            let mut sha1 = Sha1::new();
+            (0..length / zeros.len()).for_each(|_| sha1.update(zeros));
+            sha1.update(zeros.get(..length % zeros.len()).unwrap_or_default());
+            sha1.finalize().into()
+        };
+        if length == self.geometry.piece_length() as usize {
+            *self.zeros.get_or_init(|| hash(length))
+        } else {
+            hash(length)
+        }
+    }
+}
+
+/// One thread's view of the files: the one it read last stays open.
+struct Reader {
+    /// `None` if the output directory is not there.
+    directory: Option<Directory>,
+    file: Option<(usize, File)>,
+    /// Of the open file, where there is known to be nothing, and where something.
+    hole: Range<u64>,
+    data: Range<u64>,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    /// Whether nothing was ever written where the segment lies, so that it reads as zeros.
+    fn is_hole(&mut self, segment: &Segment<'_>) -> Result<bool, Fatal> {
+        // A small file is read faster than asked about.
+        if segment.file.length <= RECHECK_BUFFER_BYTES as u64 || !self.open(segment)? {
+            return Ok(false);
+        }
+        if !self.hole.contains(&segment.offset) && !self.data.contains(&segment.offset) {
+            self.explore(segment.offset, segment.file.length);
+        }
+        Ok(self.hole.contains(&segment.offset) && segment.end() <= self.hole.end)
+    }
+
+    /// Finds out how far the hole or the data at `offset` of the open file reaches.
+    fn explore(&mut self, offset: u64, length: u64) {
+        let Some((_, file)) = &self.file else { return };
+        // Past the last data there is no more: ENXIO. A file system that can't tell has data.
+        let data = match seek(file, SeekFrom::Data(offset)) {
+            Ok(data) => data,
+            Err(rustix::io::Errno::NXIO) => length,
+            Err(_) => offset,
+        };
+        if data > offset {
+            self.hole = offset..data;
+        } else {
+            self.data = offset..seek(file, SeekFrom::Hole(offset)).unwrap_or(length);
+        }
+    }
+
+    /// Reads the segment, a buffer at a time; false if it is not all there, or the work is over.
+    fn read(
+        &mut self,
+        segment: &Segment<'_>,
+        mut each: impl FnMut(&[u8]),
+        is_over: impl Fn() -> bool,
+    ) -> Result<bool, Fatal> {
+        if !segment.file.pad && !self.open(segment)? {
+            return Ok(false);
+        }
+        let mut offset = segment.offset;
+        while offset < segment.end() {
+            let left = usize::try_from(segment.end() - offset).unwrap_or(usize::MAX);
+            let length = self.buffer.len().min(left);
+            let Some(part) = self.buffer.get_mut(..length) else { return Ok(false) };
+            let read = match &self.file {
+                _ if is_over() => return Ok(false),
+                _ if segment.file.pad => {
+                    part.fill(0);
+                    Ok(())
+                }
+                Some((_, file)) => file.read_exact_at(part, offset),
+                None => return Ok(false),
+            };
+            match read {
+                Ok(()) => each(part),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(error) => return Err(Fatal::FileIo("read", self.path_of(segment), error)),
+            }
+            offset += length as u64;
+        }
+        Ok(true)
+    }
+
+    /// Opens the segment's file, if it is not the one that is open; false if it is gone.
+    fn open(&mut self, segment: &Segment<'_>) -> Result<bool, Fatal> {
+        if self.file.as_ref().is_some_and(|(index, _)| *index == segment.index) {
+            return Ok(true);
+        }
+        let Some(directory) = &mut self.directory else { return Ok(false) };
+        let Some((file, _)) = directory.open_to_read(&segment.file.path)? else { return Ok(false) };
+        if segment.file.length > RECHECK_BUFFER_BYTES as u64 {
+            // Doubles what the kernel reads ahead. Advice only: nothing hangs on it.
+            let _ = fadvise(&file, 0, None, Advice::Sequential);
+        }
+        (self.hole, self.data) = (0..0, 0..0);
+        self.file = Some((segment.index, file));
+        Ok(true)
+    }
+
+    fn path_of(&self, segment: &Segment<'_>) -> std::path::PathBuf {
+        let path = &segment.file.path;
+        self.directory.as_ref().map_or_else(|| path.clone(), |directory| directory.path_of(path))
+    }
+}

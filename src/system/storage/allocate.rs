@@ -1,0 +1,98 @@
+//! Decides whether there is room: looks before the start, and reserves a file's blocks before its
+//! first byte is written, where the file system can.
+
+use std::fs::File;
+use std::io;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::directory::{Directory, Extent};
+use super::layout::{Layout, OutputFile};
+use crate::error::Fatal;
+
+/// Fails if the file system has no room for what is still to come: `missing` bytes of the torrent,
+/// less what the files already have allocated for them.
+pub(super) fn check_room(
+    directory: &mut Directory,
+    layout: &Layout,
+    missing: u64,
+) -> Result<(), Fatal> {
+    let mut unallocated = 0u64;
+    for (_, file) in layout.on_disk() {
+        let allocated = directory.look(&file.path)?.map_or(0, |found| found.allocated);
+        unallocated = unallocated.saturating_add(file.length.saturating_sub(allocated));
+    }
+    let needed = unallocated.min(missing);
+    match directory.room() {
+        Some(free) if free < needed => {
+            Err(Fatal::DiskFull { path: directory.path().to_path_buf(), needed, free })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Brings a file that was just opened to its length and reserves its blocks. Whether they are
+/// reserved is what it returns: where the file system can't, the file is left sparse.
+pub(super) fn prepare(
+    directory: &Directory,
+    output: &OutputFile,
+    file: &File,
+    found: Extent,
+) -> Result<bool, Fatal> {
+    if found.length > output.length {
+        cut(directory, output, file, found.length)?;
+    }
+    if found.length >= output.length && found.allocated >= output.length {
+        return Ok(true);
+    }
+    let reserve = || fallocate(file, FallocateFlags::empty(), 0, output.length);
+    match retry_on_intr(reserve) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+            if found.length < output.length {
+                file.set_len(output.length)
+                    .map_err(|error| failed(directory, output, "extend", error, output.length))?;
+            }
+            Ok(false)
+        }
+        Err(error) => {
+            // Some file systems keep what they could get before they ran out of room. Giving it
+            // back is a courtesy: the error to report is the first one.
+            let _ = file.set_len(found.length.min(output.length));
+            let needed = output.length.saturating_sub(found.allocated);
+            Err(failed(directory, output, "extend", error.into(), needed))
+        }
+    }
+}
+
+/// Cuts a file that is longer than the torrent says, which never goes unsaid.
+pub(super) fn cut(
+    directory: &Directory,
+    output: &OutputFile,
+    file: &File,
+    found: u64,
+) -> Result<(), Fatal> {
+    let path = directory.path_of(&output.path);
+    log::warn!("{}: cut from {found} to {} bytes", path.display(), output.length);
+    file.set_len(output.length).map_err(|error| Fatal::CreateFile(path, error))
+}
+
+/// The error for a file that could not be written: no room, or something else.
+pub(super) fn failed(
+    directory: &Directory,
+    output: &OutputFile,
+    verb: &'static str,
+    error: io::Error,
+    needed: u64,
+) -> Fatal {
+    let path = directory.path_of(&output.path);
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOSPC) => Fatal::DiskFull { path, needed, free: directory.room().unwrap_or(0) },
+        Some(Errno::DQUOT) => {
+            log::error!("{}: the disk quota is used up", path.display());
+            Fatal::DiskFull { path, needed, free: 0 }
+        }
+        _ => Fatal::FileIo(verb, path, error),
+    }
+}
