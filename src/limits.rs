@@ -229,3 +229,5 @@ pub const RECHECK_EXTENT_BYTES: u32 = 16 << 20;
 pub const RECHECK_THREADS_MAX: usize = 64;
 /// The stack of such a thread; its buffer is elsewhere.
 pub const RECHECK_STACK_BYTES: usize = 128 << 10;
+/// Where the kernel likes a buffer to begin: a multiple of this.
+pub const CACHE_LINE_BYTES: usize = 64;

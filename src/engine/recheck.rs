@@ -18,6 +18,7 @@ use crate::error::Fatal;
 use crate::limits::{
     RECHECK_BUFFER_BYTES, RECHECK_EXTENT_BYTES, RECHECK_STACK_BYTES, RECHECK_THREADS_MAX,
 };
+use crate::system::buffer::Buffer;
 use crate::system::storage::directory::Directory;
 use crate::system::storage::layout::{Layout, Segment};
 use crate::units::{Geometry, PieceIndex};
@@ -131,7 +132,7 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
             file: None,
             hole: 0..0,
             data: 0..0,
-            buffer: vec![0; RECHECK_BUFFER_BYTES],
+            buffer: Buffer::new(RECHECK_BUFFER_BYTES),
         };
         let step = u64::from(self.pieces_at_a_time());
         loop {
@@ -210,7 +211,7 @@ struct Reader {
     /// Of the open file, where there is known to be nothing, and where something.
     hole: Range<u64>,
     data: Range<u64>,
-    buffer: Vec<u8>,
+    buffer: Buffer,
 }
 
 impl Reader {

@@ -2,4 +2,5 @@
 
 pub mod link;
 pub mod signals;
+pub mod buffer;
 pub mod storage;
