@@ -43,7 +43,7 @@ pub(super) fn prepare(
     if found.length > output.length {
         cut(directory, output, file, found.length)?;
     }
-    if found.length >= output.length && found.allocated >= output.length {
+    if output.length == 0 {
         return Ok(true);
     }
     let reserve = || fallocate(file, FallocateFlags::empty(), 0, output.length);
