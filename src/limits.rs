@@ -231,3 +231,12 @@ pub const RECHECK_THREADS_MAX: usize = 64;
 pub const RECHECK_STACK_BYTES: usize = 128 << 10;
 /// Where the kernel likes a buffer to begin: a multiple of this.
 pub const CACHE_LINE_BYTES: usize = 64;
+
+// ---- the face ----------------------------------------------------------------------------------
+
+/// Where standard error is no terminal, a line is written this often at most.
+pub const PLAIN_LINE_MS: u32 = 10_000;
+/// A terminal that says it is narrower, or says nothing, is taken to be this wide.
+pub const STATUS_WIDTH_MIN: usize = 20;
+/// And no line is longer than this.
+pub const STATUS_WIDTH_MAX: usize = 400;

@@ -6,5 +6,6 @@ pub mod peer_book;
 pub mod picker;
 pub mod pipeline;
 pub mod rarity;
+pub mod rate;
 pub mod swarm;
 pub mod tiers;
