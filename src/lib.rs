@@ -13,10 +13,12 @@
 //! ```
 
 pub mod bitfield;
+pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod limits;
 pub mod policy;
+pub mod progress;
 pub mod protocol;
 pub mod system;
 pub mod text;

@@ -1,3 +1,7 @@
-//! The program: see the library's documentation for the house it lives in.
+//! The program. The library's documentation shows the house it lives in.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(rusty_torrent::cli::run(std::env::args_os().skip(1).collect()).code())
+}

@@ -1,4 +1,11 @@
 //! The threads, and what runs on them.
 
 pub mod announcer;
+pub mod chunk;
+pub mod coordinator;
+pub mod download;
+pub mod event;
+pub mod pool;
 pub mod recheck;
+pub mod session;
+pub mod writer;

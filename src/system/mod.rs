@@ -1,6 +1,6 @@
 //! Walls to the operating system.
 
+pub mod buffer;
 pub mod link;
 pub mod signals;
-pub mod buffer;
 pub mod storage;

@@ -1,0 +1,376 @@
+//! What was typed, what is said at the end, and the exit status.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{LevelFilter, info, warn};
+use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
+
+use crate::engine::download::{Options, Report, download};
+use crate::error::{Fatal, Status};
+use crate::limits::{PEERS_DEFAULT, PEERS_MAX, TORRENT_LENGTH_MAX_BYTES};
+use crate::progress::{Screen, span};
+use crate::protocol::metainfo::Metainfo;
+use crate::system::signals;
+use crate::units::Bytes;
+
+const PORT_DEFAULT: u16 = 6881;
+
+/// The options: how each is written, and what it does.
+const OPTIONS: &[(&str, &str)] = &[
+    ("-q, --quiet", "say nothing but errors"),
+    ("-v, --verbose", "say more; -vv tells of every peer"),
+    ("-l, --log FILE", "write a log to FILE as well, -v makes it fuller"),
+    ("    --peer ADDR:PORT", "a peer to try besides the trackers'; may be repeated"),
+    ("    --max-peers N", "peers at once (50)"),
+    ("    --port N", "the port that trackers are told (6881)"),
+    ("    --timeout SECONDS", "give up after so long without a new piece (0: never)"),
+    ("-h, --help", "print this"),
+    ("-V, --version", "print the version"),
+];
+
+/// What was typed.
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Help,
+    Version,
+    Download(Arguments),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Arguments {
+    torrent: PathBuf,
+    dir: PathBuf,
+    quiet: bool,
+    verbosity: usize,
+    log: Option<PathBuf>,
+    peers: Vec<String>,
+    peers_max: usize,
+    port: u16,
+    patience: Option<Duration>,
+}
+
+/// Runs the program with these arguments, its own name not among them. Everything it has to say
+/// has been said when it returns.
+pub fn run(arguments: Vec<OsString>) -> Status {
+    let nothing_typed = arguments.is_empty();
+    let done = match parse(arguments) {
+        Ok(Command::Help) => print(&help()),
+        Ok(Command::Version) => print(concat!("rusty_torrent ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Download(arguments)) => return fetch(&arguments),
+        Err(_) if nothing_typed => {
+            Screen::new(false).line(help().trim_end());
+            return Status::BadOption;
+        }
+        Err(fatal) => Err(fatal),
+    };
+    conclude(done, &Screen::new(false))
+}
+
+fn conclude(done: Result<(), Fatal>, screen: &Screen) -> Status {
+    match done {
+        Ok(()) => Status::Done,
+        Err(fatal) => {
+            screen.line(&format!("error: {fatal}"));
+            fatal.status()
+        }
+    }
+}
+
+/// A closed or full standard output is nobody's fault here.
+#[allow(clippy::unnecessary_wraps)] // one of several ways to be done
+fn print(text: &str) -> Result<(), Fatal> {
+    let mut out = io::stdout();
+    let _ignored = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Ok(())
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "rusty_torrent: wget for torrents\n\n\
+         usage: rusty_torrent [OPTIONS] TORRENT [DIR]\n\n\
+         Downloads what the file TORRENT describes into DIR (.), verifies every piece\n\
+         and exits. What is in DIR already is checked and kept.\n\noptions:\n",
+    );
+    for (option, meaning) in OPTIONS {
+        text.push_str(&format!("  {option:<22} {meaning}\n"));
+    }
+    text.push_str("\nexit status:\n");
+    for (status, meaning) in Status::TABLE {
+        text.push_str(&format!("  {:>2}  {meaning}\n", status.code()));
+    }
+    text
+}
+
+// ---- what was typed ----------------------------------------------------------------------------
+
+fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
+    // What follows `--` is a name, whatever it looks like.
+    let names = match arguments.iter().position(|argument| argument == "--") {
+        Some(at) => arguments.split_off(at).split_off(1),
+        None => Vec::new(),
+    };
+    let mut typed = pico_args::Arguments::from_vec(arguments);
+    if typed.contains(["-h", "--help"]) {
+        return Ok(Command::Help);
+    }
+    if typed.contains(["-V", "--version"]) {
+        return Ok(Command::Version);
+    }
+    let path = |text: &std::ffi::OsStr| Ok::<_, &str>(PathBuf::from(text));
+    let quiet = typed.contains(["-q", "--quiet"]);
+    let verbosity =
+        std::iter::from_fn(|| typed.contains(["-v", "--verbose"]).then_some(())).count();
+    let log = typed.opt_value_from_os_str(["-l", "--log"], path).map_err(usage("--log"))?;
+    let peers = typed.values_from_str("--peer").map_err(usage("--peer"))?;
+    let peers_max = typed.opt_value_from_str("--max-peers").map_err(usage("--max-peers"))?;
+    let peers_max = peers_max.unwrap_or(PEERS_DEFAULT);
+    if !(1..=PEERS_MAX).contains(&peers_max) {
+        return Err(Fatal::Usage(format!("--max-peers takes 1 to {PEERS_MAX}")));
+    }
+    let port = typed.opt_value_from_str("--port").map_err(usage("--port"))?;
+    let port = port.unwrap_or(PORT_DEFAULT);
+    if port == 0 {
+        return Err(Fatal::Usage("--port takes 1 to 65535".to_owned()));
+    }
+    let timeout_s = typed.opt_value_from_str("--timeout").map_err(usage("--timeout"))?;
+    let patience = timeout_s.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+
+    let mut free = typed.finish();
+    if let Some(unknown) = free.iter().find(|name| name.as_encoded_bytes().starts_with(b"-")) {
+        return Err(Fatal::Usage(format!("unknown option {}", unknown.to_string_lossy())));
+    }
+    free.extend(names);
+    let mut free = free.into_iter();
+    let Some(torrent) = free.next().map(PathBuf::from) else {
+        return Err(Fatal::Usage("no torrent file was given".to_owned()));
+    };
+    let dir = free.next().map_or_else(|| PathBuf::from("."), PathBuf::from);
+    if let Some(extra) = free.next() {
+        return Err(Fatal::Usage(format!("one argument too many: {}", extra.to_string_lossy())));
+    }
+    Ok(Command::Download(Arguments {
+        torrent,
+        dir,
+        quiet,
+        verbosity,
+        log,
+        peers,
+        peers_max,
+        port,
+        patience,
+    }))
+}
+
+fn usage(option: &str) -> impl Fn(pico_args::Error) -> Fatal {
+    move |error| Fatal::Usage(format!("{option}: {error}"))
+}
+
+// ---- the run -----------------------------------------------------------------------------------
+
+fn fetch(arguments: &Arguments) -> Status {
+    let screen = Screen::new(arguments.quiet);
+    let done = start_log(arguments, &screen).and_then(|()| fetch_with(arguments, &screen));
+    screen.clear();
+    conclude(done, &screen)
+}
+
+fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
+    let signals = signals::listen().map_err(|error| Fatal::System("hear signals", error))?;
+    let metainfo = Metainfo::parse(&read_torrent(&arguments.torrent)?)?;
+    info!(
+        "{}: {} in {} files, info-hash {}",
+        metainfo.name,
+        Bytes(metainfo.geometry.total()),
+        metainfo.files.len(),
+        metainfo.info_hash
+    );
+    for renamed in &metainfo.renamed {
+        warn!("{} is written as {}", renamed.original, renamed.path.display());
+    }
+    let place = arguments.dir.join(&metainfo.name);
+    let options = Options {
+        dir: arguments.dir.clone(),
+        peers: resolve(&arguments.peers)?,
+        peers_max: arguments.peers_max,
+        port: arguments.port,
+        patience: arguments.patience,
+    };
+    let mut show = |progress: &_| screen.show(progress, Instant::now());
+    let report = download(&Arc::new(metainfo), &options, &signals, &mut show)?;
+    screen.clear();
+    if !arguments.quiet {
+        print(&summary(&place, &report))?;
+    }
+    Ok(())
+}
+
+fn summary(place: &Path, report: &Report) -> String {
+    let (place, total) = (place.display(), Bytes(report.total));
+    if report.downloaded == 0 {
+        return format!("{place}: {total}, all there already\n");
+    }
+    let micros = report.elapsed.as_micros().max(1);
+    let per_second = u128::from(report.downloaded) * 1_000_000 / micros;
+    let rate = Bytes(u64::try_from(per_second).unwrap_or(u64::MAX));
+    let fetched = match report.downloaded.cmp(&report.total) {
+        std::cmp::Ordering::Less => format!(", {} of it fetched", Bytes(report.downloaded)),
+        _ => String::new(),
+    };
+    let time = match report.elapsed.as_secs() {
+        0..60 => format!("{:.1} s", report.elapsed.as_secs_f64()),
+        _ => span(report.elapsed),
+    };
+    format!("{place}: {total}{fetched} in {time}, {rate}/s\n")
+}
+
+fn read_torrent(path: &Path) -> Result<Vec<u8>, Fatal> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)
+        .and_then(|file| file.take(TORRENT_LENGTH_MAX_BYTES + 1).read_to_end(&mut bytes));
+    let read = read.map_err(|error| Fatal::ReadTorrent(path.to_owned(), error))?;
+    if read as u64 > TORRENT_LENGTH_MAX_BYTES {
+        let limit = Bytes(TORRENT_LENGTH_MAX_BYTES);
+        return Err(Fatal::BadTorrent(format!("the file is larger than {limit}")));
+    }
+    Ok(bytes)
+}
+
+/// The addresses of the peers that were typed.
+fn resolve(peers: &[String]) -> Result<Vec<SocketAddr>, Fatal> {
+    let mut addresses = Vec::new();
+    for peer in peers {
+        let (host, port) = peer.rsplit_once(':').unwrap_or((peer, ""));
+        let bare_v6 = host.contains(':') && !host.starts_with('[');
+        if host.is_empty() || bare_v6 || !port.parse().is_ok_and(|port: u16| port > 0) {
+            return Err(Fatal::Usage(format!("--peer takes ADDR:PORT, not {peer}")));
+        }
+        let found = peer.to_socket_addrs();
+        addresses.extend(found.map_err(|error| Fatal::NameResolution(peer.clone(), error))?);
+    }
+    Ok(addresses)
+}
+
+fn start_log(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
+    let level = |steps: usize| match steps {
+        0 => LevelFilter::Error,
+        1 => LevelFilter::Warn,
+        2 => LevelFilter::Info,
+        3 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    let config = |time: LevelFilter| {
+        ConfigBuilder::new()
+            .add_filter_allow_str("rusty_torrent")
+            .set_time_level(time)
+            .set_time_format_rfc3339()
+            .set_target_level(LevelFilter::Off)
+            .set_location_level(LevelFilter::Off)
+            .set_thread_level(LevelFilter::Off)
+            .build()
+    };
+    let on_screen = if arguments.quiet { 0 } else { 1 + arguments.verbosity };
+    let mut loggers: Vec<Box<dyn SharedLogger>> =
+        vec![WriteLogger::new(level(on_screen), config(LevelFilter::Off), screen.clone())];
+    if let Some(path) = &arguments.log {
+        let file = File::options().append(true).create(true).open(path);
+        let file = file.map_err(|error| Fatal::CreateFile(path.clone(), error))?;
+        let level = level(2 + arguments.verbosity);
+        loggers.push(WriteLogger::new(level, config(LevelFilter::Error), file));
+    }
+    // Whoever runs this in one process with others may have a log already.
+    let _kept = CombinedLogger::init(loggers);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(line: &str) -> Result<Command, Fatal> {
+        parse(line.split_whitespace().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn every_option_is_understood() {
+        let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
+                    --timeout 9 x.torrent there";
+        let expected = Arguments {
+            torrent: "x.torrent".into(),
+            dir: "there".into(),
+            quiet: true,
+            verbosity: 2,
+            log: Some("out.log".into()),
+            peers: vec!["1.2.3.4:5".to_owned(), "[::1]:6".to_owned()],
+            peers_max: 7,
+            port: 8,
+            patience: Some(Duration::from_secs(9)),
+        };
+        assert_eq!(typed(line).unwrap(), Command::Download(expected));
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_sensible_value() {
+        let Command::Download(arguments) = typed("--timeout 0 x.torrent").unwrap() else {
+            panic!("no download")
+        };
+        assert_eq!(arguments.dir, Path::new("."));
+        assert_eq!((arguments.peers_max, arguments.port), (PEERS_DEFAULT, PORT_DEFAULT));
+        assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
+    }
+
+    #[test]
+    fn wrong_lines_are_refused_with_the_reason() {
+        let cases = [
+            ("", "no torrent"),
+            ("-q", "no torrent"),
+            ("a b c", "too many: c"),
+            ("--unknown a", "--unknown"),
+            ("-x a", "-x"),
+            ("--port 0 a", "65535"),
+            ("--port 65536 a", "--port"),
+            ("--port", "--port"),
+            ("--max-peers 0 a", "1 to 500"),
+            ("--max-peers 501 a", "1 to 500"),
+            ("--timeout soon a", "--timeout"),
+            ("--timeout -1 a", "--timeout"),
+        ];
+        for (line, reason) in cases {
+            let fatal = typed(line).unwrap_err();
+            assert_eq!(fatal.status(), Status::BadOption);
+            assert!(fatal.to_string().contains(reason), "{line}: {fatal}");
+        }
+    }
+
+    #[test]
+    fn after_two_dashes_everything_is_a_name() {
+        let Command::Download(arguments) = typed("-q -- --help -V").unwrap() else {
+            panic!("no download")
+        };
+        assert_eq!(arguments.torrent, Path::new("--help"));
+        assert_eq!(arguments.dir, Path::new("-V"));
+    }
+
+    #[test]
+    fn peers_are_addresses_with_a_port() {
+        assert_eq!(resolve(&["127.0.0.1:1".to_owned()]).unwrap().len(), 1);
+        for peer in ["127.0.0.1", "127.0.0.1:0", ":", "", "x:y", "::1"] {
+            let status = resolve(&[peer.to_owned()]).unwrap_err().status();
+            assert_eq!(status, Status::BadOption, "{peer}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_option_and_status() {
+        let help = help();
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        for (option, _) in OPTIONS {
+            assert!(help.contains(option));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Owns the buffers in which bytes travel from the sockets to the files, and so the bound on how
+//! many bytes can be on that way at a time.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::limits::{CHUNK_LENGTH_BYTES, CHUNKS_MAX};
+use crate::policy::conversation::Received;
+
+/// What one read brought, and which blocks are in it.
+pub struct Chunk {
+    /// The bytes as they came, messages and all.
+    pub bytes: Box<[u8]>,
+    /// The blocks among them that are to be written.
+    pub blocks: Vec<Received>,
+}
+
+impl Chunk {
+    /// The bytes of one of its blocks.
+    pub fn data(&self, received: &Received) -> &[u8] {
+        let end = received.at + received.block.length as usize;
+        self.bytes.get(received.at..end).unwrap_or(&[])
+    }
+}
+
+/// The chunks that nobody uses at the moment.
+///
+/// Who may block: a session that wants to read waits here until the writer, which waits for
+/// nobody, puts a chunk back.
+#[derive(Clone)]
+pub struct ChunkPool {
+    free: Receiver<Chunk>,
+    back: Sender<Chunk>,
+}
+
+impl ChunkPool {
+    /// All the chunks there are. Their memory is touched when they are first used.
+    pub fn new() -> Self {
+        let (back, free) = bounded(CHUNKS_MAX);
+        for _ in 0..CHUNKS_MAX {
+            // The bytes come zeroed from the system: no page of them is touched here.
+            let bytes = vec![0; CHUNK_LENGTH_BYTES].into_boxed_slice();
+            let _fits = back.try_send(Chunk { bytes, blocks: Vec::new() });
+        }
+        Self { free, back }
+    }
+
+    /// Takes a chunk, when there is one. `None` never happens while the pool is in use.
+    pub fn take(&self) -> Option<Chunk> {
+        self.free.recv().ok()
+    }
+
+    /// Gives a chunk back.
+    pub fn put(&self, mut chunk: Chunk) {
+        chunk.blocks.clear();
+        let _fits = self.back.try_send(chunk);
+    }
+}
+
+impl Default for ChunkPool {
+    fn default() -> Self {
+        Self::new()
+    }
+}

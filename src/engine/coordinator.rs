@@ -1,0 +1,322 @@
+//! The coordinator: whom to dial, when to announce, when it is over. It runs on the thread that
+//! calls, hears of everything, and never waits for anyone but in its one `select!`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select};
+use log::{debug, info, warn};
+
+use crate::engine::announcer::{Announced, Announcer, Job};
+use crate::engine::download::Progress;
+use crate::engine::event::Event;
+use crate::engine::session::{Ended, Shared};
+use crate::engine::writer::ToWriter;
+use crate::error::Fatal;
+use crate::limits::{
+    FAREWELL_BUDGET_MS, FINISH_TIMEOUT_MS, NUMWANT, SESSIONS_REMEMBERED_MAX, TICK_MS,
+};
+use crate::policy::peer_book::PeerBook;
+use crate::policy::rate::Rate;
+use crate::policy::tiers::Tiers;
+use crate::protocol::tracker::{AnnounceRequest, Event as TrackerEvent};
+use crate::units::{Bytes, SessionId};
+
+const TICK: Duration = Duration::from_millis(TICK_MS as u64);
+const FINISH_TIMEOUT: Duration = Duration::from_millis(FINISH_TIMEOUT_MS as u64);
+const FAREWELL_BUDGET: Duration = Duration::from_millis(FAREWELL_BUDGET_MS);
+
+/// What the coordinator hears and steers with.
+pub struct Coordinator<'a> {
+    /// What the sessions share.
+    pub shared: Arc<Shared>,
+    /// Addresses for the pool; there is room for one a thread.
+    pub dials: Sender<SocketAddr>,
+    /// What the pool and the writer have to say.
+    pub events: Receiver<Event>,
+    /// The trackers' threads; none if there is no tracker.
+    pub announcer: Option<Announcer>,
+    /// The trackers' schedule.
+    pub tiers: Tiers,
+    /// What every announce says alike; numbers and events are filled in.
+    pub announce: AnnounceRequest,
+    /// The addresses.
+    pub book: PeerBook,
+    /// Threads in the pool.
+    pub threads: usize,
+    /// The run ends when no piece was verified for this long.
+    pub patience: Option<Duration>,
+    /// A signal that asks for the end.
+    pub signals: &'a Receiver<()>,
+    /// Shows how far it is.
+    pub show: &'a mut dyn FnMut(&Progress),
+    /// Bytes in all.
+    pub total: u64,
+    /// Pool threads that have an address.
+    pub busy: usize,
+    /// The address of each session that may still be found guilty.
+    pub met: BTreeMap<SessionId, SocketAddr>,
+    /// The rate of what comes.
+    pub rate: Rate,
+}
+
+/// What a look at the swarm tells.
+struct Look {
+    had: u64,
+    downloaded: u64,
+    wasted: u64,
+    sessions: usize,
+}
+
+impl Coordinator<'_> {
+    /// Runs until everything is there, or until there is a reason to give up. Returns the bytes
+    /// that were downloaded.
+    ///
+    /// # Errors
+    /// Whatever ended the run.
+    pub fn run(mut self) -> Result<u64, Fatal> {
+        let outcome = self.work();
+        let look = self.look();
+        self.shared.with_swarm(|swarm| swarm.stop());
+        if outcome.is_err() {
+            self.wait_for_writer();
+        }
+        self.farewell(outcome.is_ok() && look.downloaded > 0);
+        debug!("{} received twice or wrong", Bytes(look.wasted));
+        outcome.map(|()| look.downloaded)
+    }
+
+    fn work(&mut self) -> Result<(), Fatal> {
+        let events = self.events.clone();
+        let no_trackers = crossbeam_channel::never();
+        let outcomes = self.announcer.as_ref().map_or(no_trackers, |all| all.outcomes().clone());
+        let signals = self.signals.clone();
+        let mut next_tick = Instant::now();
+        let mut last_verified = (Instant::now(), self.look().had);
+        loop {
+            let now = Instant::now();
+            self.announce_due(now);
+            self.dial(now);
+            if now >= next_tick {
+                next_tick = now + TICK;
+                self.tick(now, &mut last_verified)?;
+            }
+            let wake = self.next_wake(now, next_tick);
+            select! {
+                recv(events) -> event => match event {
+                    Ok(Event::Complete) => return Ok(()),
+                    Ok(Event::Failed(fatal)) => return Err(fatal),
+                    Ok(event) => self.on_event(event),
+                    Err(_) => return Err(Fatal::System("go on", io::Error::other("no threads"))),
+                },
+                recv(outcomes) -> announced => self.on_announced(announced.ok()),
+                recv(signals) -> _ => return Err(Fatal::Stopped(self.stopped())),
+                default(wake) => {}
+            }
+        }
+    }
+
+    fn next_wake(&self, now: Instant, next_tick: Instant) -> Duration {
+        let mut wake = next_tick;
+        if self.busy < self.threads
+            && let Some(at) = self.book.next_at()
+        {
+            wake = wake.min(at);
+        }
+        if let Some(at) = self.tiers.next_due(now) {
+            wake = wake.min(at);
+        }
+        wake.saturating_duration_since(now)
+    }
+
+    // ---- what happened -------------------------------------------------------------------------
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Began(session, address) => {
+                if self.met.len() >= SESSIONS_REMEMBERED_MAX {
+                    self.met.pop_first();
+                }
+                self.met.insert(session, address);
+            }
+            Event::Ended(ended) => self.on_ended(&ended),
+            Event::Guilty(session) => {
+                if let Some(address) = self.met.get(&session) {
+                    warn!("{address} sent wrong data and is banned");
+                    self.book.ban(address.ip());
+                }
+            }
+            Event::Complete | Event::Finished | Event::Failed(_) => {}
+        }
+    }
+
+    fn on_ended(&mut self, ended: &Ended) {
+        self.busy = self.busy.saturating_sub(1);
+        if !ended.brought {
+            self.met.remove(&ended.session);
+        }
+        let Ended { address, answered, brought, ref end, .. } = *ended;
+        self.book.on_end(address, end, answered, brought, Instant::now());
+    }
+
+    fn on_announced(&mut self, announced: Option<Announced>) {
+        let Some(Announced { tracker, result }) = announced else { return };
+        let now = Instant::now();
+        match result {
+            Ok(reply) => {
+                let new = reply.peers.iter().filter(|peer| self.book.add(**peer, now)).count();
+                debug!("{new} new peers");
+                self.tiers.on_reply(tracker, &reply, now);
+            }
+            Err(error) => self.tiers.on_failure(tracker, error, now),
+        }
+    }
+
+    // ---- what to do ----------------------------------------------------------------------------
+
+    fn dial(&mut self, now: Instant) {
+        while self.busy < self.threads
+            && let Some(address) = self.book.next(now)
+        {
+            if self.dials.try_send(address).is_err() {
+                return;
+            }
+            self.busy += 1;
+        }
+        let others_wait = self.busy >= self.threads && self.book.others_wait(now);
+        self.shared.with_swarm(|swarm| swarm.others_wait = others_wait);
+    }
+
+    fn announce_due(&mut self, now: Instant) {
+        let Some(announcer) = &self.announcer else { return };
+        while let Some(due) = self.tiers.take_due(now) {
+            let look = self.shared.with_swarm(|swarm| (swarm.had_bytes(), swarm.downloaded));
+            let request = AnnounceRequest {
+                event: due.event,
+                tracker_id: due.tracker_id,
+                left: self.total - look.0,
+                downloaded: look.1,
+                ..self.announce.clone()
+            };
+            let job = Job { tracker: due.tracker, url: due.url, request };
+            if announcer.submit(job).is_err() {
+                // One announce a tier, and room for all of them: there is no thread left.
+                warn!("no thread to announce with");
+                return;
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant, verified: &mut (Instant, u64)) -> Result<(), Fatal> {
+        let look = self.look();
+        if look.had > verified.1 {
+            *verified = (now, look.had);
+        }
+        self.rate.look(look.downloaded, now);
+        let (show, left) = (&mut self.show, self.total - look.had);
+        show(&Progress::Downloading {
+            had: look.had,
+            total: self.total,
+            per_second: self.rate.per_second(),
+            left: self.rate.time_for(left),
+            peers: look.sessions,
+            known: self.book.known(),
+        });
+        if look.sessions < self.threads && !self.book.others_wait(now) {
+            self.tiers.want_peers(now);
+        }
+        match self.patience {
+            Some(patience) if now >= verified.0 + patience => {
+                let seconds = patience.as_secs();
+                Err(Fatal::Stalled(format!("no new piece for {seconds} s: {}", self.blocker())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn look(&self) -> Look {
+        self.shared.with_swarm(|swarm| Look {
+            had: swarm.had_bytes(),
+            downloaded: swarm.downloaded,
+            wasted: swarm.wasted,
+            sessions: swarm.sessions(),
+        })
+    }
+
+    // ---- the end -------------------------------------------------------------------------------
+
+    /// What stands in the way, in a few words.
+    fn blocker(&self) -> String {
+        let sessions = self.look().sessions;
+        let (known, answered, banned) =
+            (self.book.known(), self.book.answered(), self.book.banned());
+        let mut parts = Vec::new();
+        let trackers = self.tiers.summary();
+        if !trackers.is_empty() {
+            parts.push(trackers);
+        }
+        parts.push(match (known, answered, sessions) {
+            (0, ..) => "no peers known".to_owned(),
+            (known, 0, 0) => format!("0 of {known} peers answered"),
+            (known, answered, 0) => format!("none of {known} peers connected, {answered} were"),
+            (_, _, sessions) => format!("{sessions} peers connected, none sends what is missing"),
+        });
+        if banned > 0 {
+            parts.push(format!("{banned} banned for wrong data"));
+        }
+        parts.join("; ")
+    }
+
+    fn stopped(&self) -> String {
+        let had = self.look().had;
+        let (had, total) = (Bytes(had), Bytes(self.total));
+        format!("stopped with {had} of {total} verified; run the same command again to go on")
+    }
+
+    /// What has arrived is verified and written, so that the next run finds it.
+    fn wait_for_writer(&self) {
+        let deadline = Instant::now() + FINISH_TIMEOUT;
+        if self.shared.to_writer.try_send(ToWriter::Finish).is_err() {
+            return;
+        }
+        while let Ok(event) = self.events.recv_deadline(deadline) {
+            if matches!(event, Event::Finished) {
+                return;
+            }
+        }
+        info!("the writer did not finish in time");
+    }
+
+    /// Tells `stopped` to every tracker that knows us, after `completed` if the data came in this
+    /// run.
+    fn farewell(&self, completed: bool) {
+        let Some(announcer) = &self.announcer else { return };
+        let look = self.look();
+        let request = |event, tracker_id: &Option<Vec<u8>>| AnnounceRequest {
+            event: Some(event),
+            tracker_id: tracker_id.clone(),
+            left: self.total - look.had,
+            downloaded: look.downloaded,
+            numwant: if event == TrackerEvent::Stopped { 0 } else { NUMWANT },
+            ..self.announce.clone()
+        };
+        let farewells: Vec<_> = self
+            .tiers
+            .answered()
+            .map(|tracker| {
+                let stopped = request(TrackerEvent::Stopped, &tracker.tracker_id);
+                let first =
+                    completed.then(|| request(TrackerEvent::Completed, &tracker.tracker_id));
+                (tracker.url, first.into_iter().chain([stopped]).collect())
+            })
+            .collect();
+        if !farewells.is_empty() {
+            let asked = farewells.len();
+            let heard = announcer.farewell(farewells, FAREWELL_BUDGET);
+            debug!("{heard} of {asked} trackers heard that we are gone");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The front door: everything from a torrent to its verified files. First what is there is hashed,
+//! then, if something is missing, the threads are started and the coordinator takes over.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded, select};
+use log::info;
+
+use crate::bitfield::Bitfield;
+use crate::engine::announcer::{Announcer, Patience};
+use crate::engine::chunk::ChunkPool;
+use crate::engine::coordinator::Coordinator;
+use crate::engine::recheck::recheck;
+use crate::engine::session::{Permit, Shared};
+use crate::engine::{pool, writer};
+use crate::error::Fatal;
+use crate::limits::{CHUNKS_MAX, EVENTS_QUEUED_MAX, JOBS_MAX, NUMWANT, TICK_MS};
+use crate::policy::peer_book::PeerBook;
+use crate::policy::rate::Rate;
+use crate::policy::swarm::Swarm;
+use crate::policy::tiers::Tiers;
+use crate::protocol::handshake::Handshake;
+use crate::protocol::metainfo::{FileKind, Metainfo};
+use crate::protocol::tracker::AnnounceRequest;
+use crate::system::link::Waker;
+use crate::system::storage::Storage;
+use crate::system::storage::layout::{Layout, OutputFile};
+use crate::units::PeerId;
+
+/// How the peer id begins (BEP 20): `-RU`, the version's four digits, `-`.
+const PEER_ID_PREFIX: &[u8; 8] = b"-RU0100-";
+
+/// What the user may choose.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the files go.
+    pub dir: PathBuf,
+    /// Peers to try besides those that trackers name.
+    pub peers: Vec<SocketAddr>,
+    /// Sessions at once.
+    pub peers_max: usize,
+    /// The port that trackers are told.
+    pub port: u16,
+    /// The run ends when no piece was verified for this long.
+    pub patience: Option<Duration>,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Data that is there already is being hashed.
+    Checking {
+        /// Bytes that were looked at.
+        looked: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// What is missing is being fetched.
+    Downloading {
+        /// Bytes that are verified.
+        had: u64,
+        /// Bytes in all.
+        total: u64,
+        /// Bytes a second that come in.
+        per_second: u64,
+        /// How long it will take at this rate.
+        left: Option<Duration>,
+        /// Peers that are connected.
+        peers: usize,
+        /// Addresses that are known.
+        known: usize,
+    },
+}
+
+/// What was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// Bytes of the torrent, all of them verified.
+    pub total: u64,
+    /// Bytes that came from peers.
+    pub downloaded: u64,
+    /// How long that took, the look at what was there not counted.
+    pub elapsed: Duration,
+}
+
+/// Downloads what is missing of the torrent. `signals` asks for the end; `show` is called at least
+/// once a second.
+///
+/// # Errors
+/// Whatever kept it from finishing; everything that was verified until then is in the files.
+pub fn download(
+    metainfo: &Arc<Metainfo>,
+    options: &Options,
+    signals: &Receiver<()>,
+    show: &mut dyn FnMut(&Progress),
+) -> Result<Report, Fatal> {
+    let total = metainfo.geometry.total();
+    let mut storage = Storage::create(&options.dir, layout(metainfo))?;
+    let had = check(metainfo, storage.layout(), options, signals, show)?;
+    refuse_bad_padding(metainfo, storage.layout(), &had)?;
+    if had.is_full() {
+        storage.finish()?;
+        return Ok(Report { total, downloaded: 0, elapsed: Duration::ZERO });
+    }
+    let began = Instant::now();
+    let coordinator = start(metainfo, storage, had, options, signals, show)?;
+    let downloaded = coordinator.run()?;
+    Ok(Report { total, downloaded, elapsed: began.elapsed() })
+}
+
+fn layout(metainfo: &Metainfo) -> Layout {
+    let file = |file: &crate::protocol::metainfo::FileEntry| OutputFile {
+        path: file.path.clone(),
+        length: file.length,
+        pad: file.kind == FileKind::Pad,
+    };
+    Layout::new(metainfo.files.iter().map(file).collect())
+}
+
+/// Hashes what is there, on all cores, showing how far it is.
+fn check(
+    metainfo: &Metainfo,
+    layout: &Layout,
+    options: &Options,
+    signals: &Receiver<()>,
+    show: &mut dyn FnMut(&Progress),
+) -> Result<Bitfield, Fatal> {
+    let (stop, looked) = (AtomicBool::new(false), AtomicU64::new(0));
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let total = metainfo.geometry.total();
+    let (done, finished) = bounded(1);
+    let had = thread::scope(|scope| {
+        let search = thread::Builder::new().name("check".into()).spawn_scoped(scope, || {
+            let hashes = |piece| *metainfo.piece_hash(piece);
+            let (dir, geometry) = (&options.dir, metainfo.geometry);
+            let had = recheck(dir, layout, geometry, hashes, cores, &stop, &looked);
+            let _room = done.send(had);
+        });
+        search.map_err(|error| Fatal::System("start a thread", error))?;
+        loop {
+            select! {
+                recv(finished) -> had => {
+                    let lost = || Fatal::System("check", std::io::Error::other("a thread died"));
+                    return had.map_err(|_| lost())?;
+                }
+                recv(signals) -> _ => stop.store(true, Ordering::Relaxed),
+                default(Duration::from_millis(u64::from(TICK_MS))) => {
+                    show(&Progress::Checking { looked: looked.load(Ordering::Relaxed), total });
+                }
+            }
+        }
+    })?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(Fatal::Stopped("stopped while checking what is there".to_owned()));
+    }
+    Ok(had)
+}
+
+/// A piece that is all padding is zeros, and was found so; one whose hash says otherwise can't be
+/// had from anybody.
+fn refuse_bad_padding(metainfo: &Metainfo, layout: &Layout, had: &Bitfield) -> Result<(), Fatal> {
+    let geometry = metainfo.geometry;
+    if metainfo.files.iter().all(|file| file.kind == FileKind::Data) {
+        return Ok(());
+    }
+    let padding =
+        |piece| layout.is_padding(geometry.offset_of(piece), geometry.length_of(piece) as usize);
+    match geometry.all_pieces().find(|piece| !had.has(*piece) && padding(*piece)) {
+        None => Ok(()),
+        Some(piece) => {
+            let why = format!("piece {piece} is padding, but its hash is not that of zeros");
+            Err(Fatal::BadTorrent(why))
+        }
+    }
+}
+
+/// Starts every thread that a download needs.
+fn start<'a>(
+    metainfo: &Arc<Metainfo>,
+    mut storage: Storage,
+    had: Bitfield,
+    options: &Options,
+    signals: &'a Receiver<()>,
+    show: &'a mut dyn FnMut(&Progress),
+) -> Result<Coordinator<'a>, Fatal> {
+    let mut rng = fastrand::Rng::new();
+    let tiers = Tiers::new(&metainfo.tiers, &mut rng);
+    if tiers.is_empty() && options.peers.is_empty() {
+        let why = "the torrent names no HTTP or UDP tracker; give a peer with --peer";
+        return Err(Fatal::NobodyToAsk(why.to_owned()));
+    }
+    let started = |what| move |error| Fatal::System(what, error);
+    let announcer = match tiers.width() {
+        0 => None,
+        width => {
+            Some(Announcer::spawn(width, Patience::default()).map_err(started("start a thread"))?)
+        }
+    };
+    let geometry = metainfo.geometry;
+    let swarm = Swarm::new(geometry, had, rng.fork(), Instant::now());
+    let missing = geometry.total() - swarm.had_bytes();
+    storage.check_room(missing)?;
+    info!("{} pieces to fetch", geometry.pieces() - swarm.picker.had().count());
+
+    let wakers: Result<Vec<Waker>, _> = (0..options.peers_max).map(|_| Waker::new()).collect();
+    let wakers = wakers.map_err(started("make an event descriptor"))?;
+    let (work_back, work) = bounded(JOBS_MAX);
+    (0..JOBS_MAX).for_each(|_| drop(work_back.try_send(Permit)));
+    // Room for every chunk there is and for the order to finish: nobody waits for the writer here.
+    let (to_writer, orders) = bounded(CHUNKS_MAX + 1);
+    let peer_id = peer_id(&mut rng);
+    let handshake =
+        Handshake { info_hash: metainfo.info_hash, peer_id, fast: true, extended: true };
+    let chunks = ChunkPool::new();
+    let shared =
+        Arc::new(Shared::new(swarm, wakers, (work_back, work), chunks, to_writer, handshake));
+    // The pool and the writer report; the coordinator never stops reading.
+    let (report, events) = bounded(EVENTS_QUEUED_MAX);
+    let writing =
+        writer::spawn(storage, Arc::clone(metainfo), Arc::clone(&shared), orders, report.clone());
+    writing.map_err(started("start a thread"))?;
+    let (dials, addresses) = bounded(options.peers_max);
+    let threads = pool::spawn(options.peers_max, &shared, &addresses, &report)
+        .map_err(started("start a thread"))?;
+
+    let mut book = PeerBook::default();
+    let now = Instant::now();
+    for peer in &options.peers {
+        book.add(*peer, now);
+    }
+    Ok(Coordinator {
+        shared,
+        dials,
+        events,
+        announcer,
+        tiers,
+        announce: AnnounceRequest {
+            info_hash: metainfo.info_hash,
+            peer_id,
+            port: options.port,
+            uploaded: 0,
+            downloaded: 0,
+            left: missing,
+            event: None,
+            key: rng.u32(..),
+            numwant: NUMWANT,
+            tracker_id: None,
+        },
+        book,
+        threads,
+        patience: options.patience,
+        signals,
+        show,
+        total: geometry.total(),
+        busy: 0,
+        met: BTreeMap::new(),
+        rate: Rate::default(),
+    })
+}
+
+/// Who we are for this run.
+fn peer_id(rng: &mut fastrand::Rng) -> PeerId {
+    let mut id = [0; 20];
+    let (prefix, random) = id.split_at_mut(PEER_ID_PREFIX.len());
+    prefix.copy_from_slice(PEER_ID_PREFIX);
+    random.iter_mut().for_each(|byte| *byte = u8::try_from(rng.alphanumeric()).unwrap_or(b'0'));
+    PeerId(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_id_tells_the_version() {
+        let digits: String =
+            env!("CARGO_PKG_VERSION").chars().filter(char::is_ascii_digit).collect();
+        let id = peer_id(&mut fastrand::Rng::with_seed(1)).0;
+        assert_eq!(id[..8], *format!("-RU{digits}0-").as_bytes());
+        assert!(id[8..].iter().all(u8::is_ascii_alphanumeric));
+        assert_ne!(id, peer_id(&mut fastrand::Rng::with_seed(2)).0);
+    }
+}

@@ -1,0 +1,24 @@
+//! What the coordinator is told. One queue for the pool and the writer, so that it hears things in
+//! the order in which they happened.
+
+use std::net::SocketAddr;
+
+use crate::engine::session::Ended;
+use crate::error::Fatal;
+use crate::units::SessionId;
+
+/// Something happened.
+pub enum Event {
+    /// A thread of the pool begins a session with this address.
+    Began(SessionId, SocketAddr),
+    /// A session ended.
+    Ended(Ended),
+    /// This session's peer sent wrong data.
+    Guilty(SessionId),
+    /// Every piece is verified and every file is as it should be.
+    Complete,
+    /// The writer has done all it was given.
+    Finished,
+    /// A file can't be written: the run is over.
+    Failed(Fatal),
+}

@@ -1,0 +1,282 @@
+//! Runs one session with one peer, from dialling to the end, on the thread that calls.
+//!
+//! A turn: sleep until something comes; read it into a chunk; feed the conversation; bring it and
+//! the swarm together under the lock; hand the chunk to the writer; send what is to be said.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use log::debug;
+
+use crate::engine::chunk::{Chunk, ChunkPool};
+use crate::engine::writer::ToWriter;
+use crate::limits::{CHUNK_LENGTH_BYTES, DIAL_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS};
+use crate::policy::conversation::{Conversation, Received, SessionEnd};
+use crate::policy::swarm::Swarm;
+use crate::protocol::handshake::Handshake;
+use crate::protocol::message::{Message, PIECE_HEADER_LENGTH};
+use crate::system::link::{Link, Waker};
+use crate::text::Foreign;
+use crate::units::{Geometry, SessionId};
+
+const DIAL_TIMEOUT: Duration = Duration::from_millis(DIAL_TIMEOUT_MS as u64);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT_MS as u64);
+
+/// Leave to have one piece job more under way. The work queue says how much may be done at once,
+/// the picker says what.
+pub struct Permit;
+
+/// What every session works with.
+pub struct Shared {
+    /// The one lock. Held for arithmetic only.
+    swarm: Mutex<Swarm>,
+    /// One for each thread of the pool.
+    wakers: Vec<Waker>,
+    /// The work queue. A session never waits at it: it takes what is there.
+    pub work: Receiver<Permit>,
+    /// Permits come back here; there is room for all there are.
+    pub work_back: Sender<Permit>,
+    /// Buffers. The only place where a session waits for the writer.
+    pub chunks: ChunkPool,
+    /// Blocks for the writer; there is room for every chunk there is.
+    pub to_writer: Sender<ToWriter>,
+    /// What we say first.
+    pub handshake: Handshake,
+}
+
+impl Shared {
+    /// What sessions on `wakers.len()` threads work with.
+    pub fn new(
+        swarm: Swarm,
+        wakers: Vec<Waker>,
+        (work_back, work): (Sender<Permit>, Receiver<Permit>),
+        chunks: ChunkPool,
+        to_writer: Sender<ToWriter>,
+        handshake: Handshake,
+    ) -> Self {
+        let swarm = Mutex::new(swarm);
+        Self { swarm, wakers, work, work_back, chunks, to_writer, handshake }
+    }
+
+    /// Looks at the swarm or changes it; then wakes the sessions that should look as well.
+    pub fn with_swarm<T>(&self, change: impl FnOnce(&mut Swarm) -> T) -> T {
+        let (result, rings) = {
+            let mut swarm = self.lock();
+            let result = change(&mut swarm);
+            (result, swarm.take_rings())
+        };
+        for who in rings {
+            // Sessions are numbered so that thread t of n has t, t + n, t + 2n and so on.
+            let waker = (who.0 as usize).checked_rem(self.wakers.len());
+            if let Some(waker) = waker.and_then(|thread| self.wakers.get(thread)) {
+                waker.ring();
+            }
+        }
+        result
+    }
+
+    /// The waker of a thread of the pool.
+    pub fn waker(&self, thread: usize) -> Option<&Waker> {
+        self.wakers.get(thread)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Swarm> {
+        // Whoever panicked did so in arithmetic that leaves the tables whole or the run wrong;
+        // hashes decide about that, so going on is safe.
+        self.swarm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a session went.
+pub struct Ended {
+    /// Which session.
+    pub session: SessionId,
+    /// Whom it was with.
+    pub address: SocketAddr,
+    /// The peer shook hands.
+    pub answered: bool,
+    /// The peer sent blocks that were wanted.
+    pub brought: bool,
+    /// Why it ended.
+    pub end: SessionEnd,
+}
+
+/// Dials `address` and talks until there is a reason to end.
+pub fn run(shared: &Shared, waker: &Waker, session: SessionId, address: SocketAddr) -> Ended {
+    let mut ended =
+        Ended { session, address, answered: false, brought: false, end: SessionEnd::Stopped };
+    ended.end = match greet(shared, address) {
+        Err(end) => end,
+        Ok((link, theirs)) => {
+            ended.answered = true;
+            debug!("{address}: connected");
+            let geometry = shared.with_swarm(|swarm| swarm.geometry());
+            let ours = &shared.handshake;
+            let conversation = Conversation::new(session, geometry, ours, &theirs, Instant::now());
+            let mut talk = Session {
+                shared,
+                waker,
+                link,
+                geometry,
+                conversation,
+                unread: Vec::new(),
+                arrived: Vec::new(),
+                brought: false,
+            };
+            let end = talk.talk();
+            ended.brought = talk.brought;
+            if let Some(client) = talk.conversation.client() {
+                debug!("{address}: was {}", Foreign::new(client));
+            }
+            end
+        }
+    };
+    debug!("{address}: {}", ended.end);
+    ended
+}
+
+fn greet(shared: &Shared, address: SocketAddr) -> Result<(Link, Handshake), SessionEnd> {
+    let mut link = Link::dial(address, DIAL_TIMEOUT)?;
+    let theirs = link.shake_hands(&shared.handshake, HANDSHAKE_TIMEOUT)?;
+    Ok((link, theirs))
+}
+
+/// A session under way.
+struct Session<'a> {
+    shared: &'a Shared,
+    waker: &'a Waker,
+    link: Link,
+    geometry: Geometry,
+    conversation: Conversation,
+    /// The beginning of a message whose end has not come yet.
+    unread: Vec<u8>,
+    /// Blocks of the chunk at hand.
+    arrived: Vec<Received>,
+    brought: bool,
+}
+
+impl Session<'_> {
+    fn talk(&mut self) -> SessionEnd {
+        self.shared.with_swarm(|swarm| self.conversation.join(swarm));
+        let end = loop {
+            if let Err(end) = self.turn() {
+                break end;
+            }
+        };
+        let mut permits = 0;
+        self.shared.with_swarm(|swarm| self.conversation.leave(swarm, &mut permits));
+        self.return_permits(permits);
+        end
+    }
+
+    fn turn(&mut self) -> Result<(), SessionEnd> {
+        let to_write = !self.conversation.outbox().is_empty();
+        let deadline = self.conversation.deadline();
+        let ready = self.link.wait(self.waker, to_write, deadline);
+        let ready = ready.map_err(|error| SessionEnd::Lost(error.kind()))?;
+        let (chunk, read) = if ready.readable { self.read() } else { (None, Ok(())) };
+        // Even a session that is over hands in what came before its end.
+        let reconciled = self.reconcile();
+        self.hand_over(chunk);
+        read.and(reconciled)?;
+        self.flush()
+    }
+
+    /// Reads once, and feeds every message that is whole to the conversation.
+    fn read(&mut self) -> (Option<Chunk>, Result<(), SessionEnd>) {
+        if Message::length(&self.unread).is_some_and(|length| length > CHUNK_LENGTH_BYTES) {
+            return (None, self.read_long());
+        }
+        let Some(mut chunk) = self.shared.chunks.take() else {
+            return (None, Err(SessionEnd::Stopped));
+        };
+        let read = self.read_into(&mut chunk.bytes);
+        (Some(chunk), read)
+    }
+
+    fn read_into(&mut self, bytes: &mut [u8]) -> Result<(), SessionEnd> {
+        let kept = self.unread.len();
+        let Some((front, room)) = bytes.split_at_mut_checked(kept) else {
+            return Err(SessionEnd::Broke("a message longer than any"));
+        };
+        let Some(count) = self.link.read(room)? else { return Ok(()) };
+        front.copy_from_slice(&self.unread);
+        self.unread.clear();
+        let bytes = bytes.get(..kept + count).unwrap_or(&[]);
+        let now = Instant::now();
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..)
+            && let Some((message, length)) =
+                Message::decode(rest, self.geometry).map_err(SessionEnd::Garbled)?
+        {
+            if let Some(block) = self.conversation.on_message(&message, now)? {
+                self.arrived.push(Received { block, at: at + PIECE_HEADER_LENGTH });
+            }
+            at += length;
+        }
+        self.unread.extend_from_slice(bytes.get(at..).unwrap_or(&[]));
+        Ok(())
+    }
+
+    /// Goes on reading a message that no chunk can hold: the bitfield of a huge torrent, or a
+    /// long extension message. Its length has been judged.
+    fn read_long(&mut self) -> Result<(), SessionEnd> {
+        let Some(length) = Message::length(&self.unread) else { return Ok(()) };
+        let kept = self.unread.len();
+        self.unread.resize(length, 0);
+        let read = self.link.read(self.unread.get_mut(kept..).unwrap_or(&mut []));
+        self.unread.truncate(kept + read.clone().ok().flatten().unwrap_or(0));
+        read?;
+        if self.unread.len() < length {
+            return Ok(());
+        }
+        let whole = std::mem::take(&mut self.unread);
+        let decoded = Message::decode(&whole, self.geometry).map_err(SessionEnd::Garbled)?;
+        if let Some((message, _)) = decoded {
+            self.conversation.on_message(&message, Instant::now())?;
+        }
+        Ok(())
+    }
+
+    fn reconcile(&mut self) -> Result<(), SessionEnd> {
+        let now = Instant::now();
+        let wanted = self.conversation.permits_wanted(now);
+        let taken = self.shared.work.try_iter().take(wanted as usize).count();
+        let mut permits = u32::try_from(taken).unwrap_or(0);
+        let (conversation, arrived) = (&mut self.conversation, &mut self.arrived);
+        let reconciled = self
+            .shared
+            .with_swarm(|swarm| conversation.reconcile(swarm, arrived, &mut permits, now));
+        self.return_permits(permits);
+        reconciled
+    }
+
+    fn return_permits(&self, permits: u32) {
+        for _ in 0..permits {
+            let _fits = self.shared.work_back.try_send(Permit);
+        }
+    }
+
+    /// The chunk goes to the writer, or back if nothing in it is to be written.
+    fn hand_over(&mut self, chunk: Option<Chunk>) {
+        let Some(mut chunk) = chunk else { return };
+        if self.arrived.is_empty() {
+            return self.shared.chunks.put(chunk);
+        }
+        self.brought = true;
+        std::mem::swap(&mut chunk.blocks, &mut self.arrived);
+        // It fails only when the writer is gone, and then the run is over.
+        let _over = self.shared.to_writer.send(ToWriter::Chunk(chunk));
+    }
+
+    fn flush(&mut self) -> Result<(), SessionEnd> {
+        let outbox = self.conversation.outbox();
+        if !outbox.is_empty() {
+            let sent = self.link.write(outbox)?;
+            outbox.drain(..sent);
+        }
+        Ok(())
+    }
+}
