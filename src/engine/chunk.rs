@@ -5,11 +5,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::limits::{CHUNK_LENGTH_BYTES, CHUNKS_MAX};
 use crate::policy::conversation::Received;
+use crate::system::buffer::Buffer;
 
 /// What one read brought, and which blocks are in it.
 pub struct Chunk {
     /// The bytes as they came, messages and all.
-    pub bytes: Box<[u8]>,
+    pub bytes: Buffer,
     /// The blocks among them that are to be written.
     pub blocks: Vec<Received>,
 }
@@ -38,7 +39,7 @@ impl ChunkPool {
         let (back, free) = bounded(CHUNKS_MAX);
         for _ in 0..CHUNKS_MAX {
             // The bytes come zeroed from the system: no page of them is touched here.
-            let bytes = vec![0; CHUNK_LENGTH_BYTES].into_boxed_slice();
+            let bytes = Buffer::new(CHUNK_LENGTH_BYTES);
             let _fits = back.try_send(Chunk { bytes, blocks: Vec::new() });
         }
         Self { free, back }
