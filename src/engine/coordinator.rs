@@ -17,7 +17,7 @@ use crate::engine::session::{Ended, Shared};
 use crate::engine::writer::ToWriter;
 use crate::error::Fatal;
 use crate::limits::{
-    FAREWELL_BUDGET_MS, FINISH_TIMEOUT_MS, NUMWANT, SESSIONS_REMEMBERED_MAX, TICK_MS,
+    COMPLAINT_MS, FAREWELL_BUDGET_MS, FINISH_TIMEOUT_MS, NUMWANT, SESSIONS_REMEMBERED_MAX, TICK_MS,
 };
 use crate::policy::peer_book::PeerBook;
 use crate::policy::rate::Rate;
@@ -26,6 +26,7 @@ use crate::protocol::tracker::{AnnounceRequest, Event as TrackerEvent};
 use crate::units::{Bytes, SessionId};
 
 const TICK: Duration = Duration::from_millis(TICK_MS as u64);
+const COMPLAINT: Duration = Duration::from_millis(COMPLAINT_MS as u64);
 const FINISH_TIMEOUT: Duration = Duration::from_millis(FINISH_TIMEOUT_MS as u64);
 const FAREWELL_BUDGET: Duration = Duration::from_millis(FAREWELL_BUDGET_MS);
 
@@ -96,6 +97,7 @@ impl Coordinator<'_> {
         let signals = self.signals.clone();
         let mut next_tick = Instant::now();
         let mut last_verified = (Instant::now(), self.look().had);
+        let mut next_complaint = Instant::now() + COMPLAINT;
         loop {
             let now = Instant::now();
             self.announce_due(now);
@@ -103,6 +105,10 @@ impl Coordinator<'_> {
             if now >= next_tick {
                 next_tick = now + TICK;
                 self.tick(now, &mut last_verified)?;
+            }
+            if now >= next_complaint {
+                next_complaint = now + COMPLAINT;
+                self.complain();
             }
             let wake = self.next_wake(now, next_tick);
             select! {
@@ -234,6 +240,13 @@ impl Coordinator<'_> {
                 Err(Fatal::Stalled(format!("no new piece for {seconds} s: {}", self.blocker())))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Without peers it goes on trying, but it says so.
+    fn complain(&self) {
+        if self.look().sessions == 0 {
+            warn!("no peers, trying on: {}", self.blocker());
         }
     }
 
