@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
+#[path = "support/scratch.rs"]
 mod scratch;
 
 use std::env;

@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::indexing_slicing, clippy::expect_used)]
 
+#[path = "support/scratch.rs"]
 mod scratch;
 
 use std::collections::HashMap;

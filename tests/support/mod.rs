@@ -1,5 +1,9 @@
-//! What the tests talk to.
+//! What the tests talk to and run.
 #![allow(dead_code, unreachable_pub)] // each test uses a part of it
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+pub mod peer;
+pub mod program;
+pub mod scratch;
+pub mod torrent;
 pub mod tracker;

@@ -1,0 +1,113 @@
+//! The built program, run as a user runs it, with a time limit that no test can pass.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The executable: the one cargo built, or what `RUSTY_TORRENT_BIN` names.
+pub fn path() -> PathBuf {
+    env::var_os("RUSTY_TORRENT_BIN")
+        .map_or_else(|| env!("CARGO_BIN_EXE_rusty_torrent").into(), PathBuf::from)
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// `None` if a signal ended it, the time limit's among them.
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub elapsed: Duration,
+    pub timed_out: bool,
+}
+
+impl Outcome {
+    /// Panics, with everything that was said, unless it ended with this status.
+    #[track_caller]
+    pub fn assert_status(&self, status: i32) {
+        assert!(self.status == Some(status), "not status {status}: {self:#?}");
+    }
+}
+
+/// A run under way. It is killed when it is dropped.
+pub struct Running {
+    child: Child,
+    began: Instant,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+/// Starts the program with these arguments.
+pub fn start(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Running {
+    let mut command = Command::new(path());
+    command.args(arguments).stdin(Stdio::null());
+    // A proxy of the machine's would come between the program and the test's tracker.
+    for variable in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env_remove(variable).env_remove(variable.to_lowercase());
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    Running {
+        child,
+        began: Instant::now(),
+        stdout: Some(read_all(stdout)),
+        stderr: Some(read_all(stderr)),
+    }
+}
+
+/// Runs the program to its end.
+pub fn run(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>, limit: Duration) -> Outcome {
+    start(arguments).wait(limit)
+}
+
+fn read_all(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _cut = from.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+impl Running {
+    /// Sends `TERM` or `INT`.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(status.success(), "{kill}: {status}");
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the end; past the limit, which counts from the start, it is killed.
+    pub fn wait(mut self, limit: Duration) -> Outcome {
+        let mut timed_out = false;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if self.began.elapsed() > limit && !timed_out {
+                timed_out = true;
+                let _gone = self.child.kill();
+            }
+            thread::sleep(Duration::from_millis(2));
+        };
+        let elapsed = self.began.elapsed();
+        let text = |reader: &mut Option<JoinHandle<String>>| reader.take().unwrap().join().unwrap();
+        let (stdout, stderr) = (text(&mut self.stdout), text(&mut self.stderr));
+        Outcome { status: status.code(), stdout, stderr, elapsed, timed_out }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}

@@ -1,0 +1,209 @@
+//! Torrents made for one test: a payload that follows from a seed, the torrent file that describes
+//! it, and the comparison of what was downloaded with what it should be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha1::{Digest, Sha1};
+
+/// What a seeder needs to know.
+#[derive(Clone)]
+pub struct Payload {
+    pub info_hash: [u8; 20],
+    pub piece_length: usize,
+    /// Everything that is hashed, padding included.
+    pub bytes: Arc<Vec<u8>>,
+}
+
+impl Payload {
+    pub fn pieces(&self) -> usize {
+        self.bytes.len().div_ceil(self.piece_length)
+    }
+
+    /// Bytes `begin..begin + length` of a piece; `None` if they aren't all in it.
+    pub fn block(&self, piece: usize, begin: usize, length: usize) -> Option<&[u8]> {
+        let start = piece.checked_mul(self.piece_length)?;
+        let end = self.bytes.len().min(start.checked_add(self.piece_length)?);
+        self.bytes.get(start..end)?.get(begin..begin.checked_add(length)?)
+    }
+}
+
+/// A file of a torrent with many, or its padding (BEP 47).
+#[derive(Clone)]
+pub struct Entry {
+    pub path: String,
+    pub length: usize,
+    pub pad: bool,
+}
+
+/// A file; directories are separated by `/`.
+pub fn file(path: &str, length: usize) -> Entry {
+    Entry { path: path.to_owned(), length, pad: false }
+}
+
+/// Padding, as tools write it.
+pub fn pad(length: usize) -> Entry {
+    Entry { path: format!(".pad/{length}"), length, pad: true }
+}
+
+/// A torrent and its payload.
+pub struct Torrent {
+    pub name: String,
+    pub payload: Payload,
+    /// Empty if the torrent is one file.
+    entries: Vec<Entry>,
+    info: Vec<u8>,
+    tiers: Vec<Vec<String>>,
+}
+
+impl Torrent {
+    /// One file of so many bytes.
+    pub fn single(name: &str, length: usize, piece_length: usize) -> Self {
+        let bytes = random_bytes(name, length);
+        let what = format!("6:lengthi{length}e").into_bytes();
+        Self::new(name, piece_length, bytes, Vec::new(), &what)
+    }
+
+    /// A directory with these files, in this order.
+    pub fn multi(name: &str, entries: &[Entry], piece_length: usize) -> Self {
+        let mut bytes = Vec::new();
+        let mut files = b"5:filesl".to_vec();
+        for entry in entries {
+            if entry.pad {
+                bytes.resize(bytes.len() + entry.length, 0);
+            } else {
+                bytes.extend(random_bytes(&entry.path, entry.length));
+            }
+            files.extend(if entry.pad { &b"d4:attr1:p"[..] } else { b"d" });
+            files.extend(format!("6:lengthi{}e4:pathl", entry.length).bytes());
+            entry.path.split('/').for_each(|part| string(&mut files, part.as_bytes()));
+            files.extend(b"ee");
+        }
+        files.push(b'e');
+        Self::new(name, piece_length, bytes, entries.to_vec(), &files)
+    }
+
+    fn new(
+        name: &str,
+        piece_length: usize,
+        bytes: Vec<u8>,
+        entries: Vec<Entry>,
+        what: &[u8],
+    ) -> Self {
+        let hashes: Vec<u8> = bytes.chunks(piece_length).flat_map(Sha1::digest).collect();
+        let mut info = b"d".to_vec();
+        info.extend(what);
+        info.extend(b"4:name");
+        string(&mut info, name.as_bytes());
+        info.extend(format!("12:piece lengthi{piece_length}e6:pieces").bytes());
+        string(&mut info, &hashes);
+        info.push(b'e');
+        let info_hash = Sha1::digest(&info).into();
+        let payload = Payload { info_hash, piece_length, bytes: Arc::new(bytes) };
+        Self { name: name.to_owned(), payload, entries, info, tiers: Vec::new() }
+    }
+
+    /// The same, with one tier more that has this tracker.
+    pub fn tracked_by(mut self, url: &str) -> Self {
+        self.tiers.push(vec![url.to_owned()]);
+        self
+    }
+
+    /// The torrent file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut torrent = b"d".to_vec();
+        if let Some(url) = self.tiers.first().and_then(|tier| tier.first()) {
+            torrent.extend(b"8:announce");
+            string(&mut torrent, url.as_bytes());
+            torrent.extend(b"13:announce-listl");
+            for tier in &self.tiers {
+                torrent.push(b'l');
+                tier.iter().for_each(|url| string(&mut torrent, url.as_bytes()));
+                torrent.push(b'e');
+            }
+            torrent.push(b'e');
+        }
+        torrent.extend(b"4:info");
+        torrent.extend(&self.info);
+        torrent.push(b'e');
+        torrent
+    }
+
+    /// Writes the torrent file to `dir`; returns where it is.
+    pub fn write_to(&self, dir: &Path) -> PathBuf {
+        let path = dir.join(format!("{}.torrent", self.name));
+        fs::write(&path, self.encode()).unwrap();
+        path
+    }
+
+    /// The files that belong on disk, below the output directory, with their bytes.
+    pub fn files(&self) -> Vec<(PathBuf, &[u8])> {
+        if self.entries.is_empty() {
+            return vec![(self.name.clone().into(), &self.payload.bytes)];
+        }
+        let mut at = 0;
+        let mut files = Vec::new();
+        for entry in &self.entries {
+            let bytes = &self.payload.bytes[at..at + entry.length];
+            at += entry.length;
+            if !entry.pad {
+                files.push((Path::new(&self.name).join(&entry.path), bytes));
+            }
+        }
+        files
+    }
+
+    /// Writes the payload to `dir`, as a seeder has it.
+    pub fn write_payload_to(&self, dir: &Path) {
+        for (path, bytes) in self.files() {
+            let path = dir.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+    }
+
+    /// Panics unless `dir` has exactly the torrent's files, byte for byte, and nothing else.
+    pub fn assert_is_in(&self, dir: &Path) {
+        let files = self.files();
+        for (path, expected) in &files {
+            let found = fs::read(dir.join(path));
+            let found = found.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert_eq!(found.len(), expected.len(), "the length of {}", path.display());
+            let differs = found.iter().zip(*expected).position(|(found, good)| found != good);
+            assert_eq!(differs, None, "the first wrong byte of {}", path.display());
+        }
+        let mut expected: Vec<_> = files.iter().map(|(path, _)| dir.join(path)).collect();
+        expected.sort();
+        assert_eq!(files_below(dir), expected, "no file but the torrent's");
+    }
+}
+
+/// Every file below `dir`, in order.
+pub fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The same for the same name, different for others.
+fn random_bytes(name: &str, length: usize) -> Vec<u8> {
+    let digest = Sha1::digest(name);
+    let seed = digest.iter().fold(0_u64, |seed, byte| seed.rotate_left(8) ^ u64::from(*byte));
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
+fn string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend(format!("{}:", bytes.len()).bytes());
+    out.extend(bytes);
+}
