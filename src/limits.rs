@@ -137,7 +137,7 @@ pub const WRITER_STACK_BYTES: usize = 256 << 10;
 /// What the status line says is brought up to date this often.
 pub const TICK_MS: u32 = 1_000;
 /// While there is no peer, what stands in the way is said this often.
-pub const COMPLAINT_MS: u32 = 15_000;
+pub const COMPLAINT_MS: u32 = 30_000;
 /// The rate that is shown is the mean of the last ticks, this many.
 pub const RATE_TICKS: usize = 10;
 /// A run that was asked to stop waits this long for the writer.

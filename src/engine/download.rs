@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, select};
-use log::info;
+use log::{info, warn};
 
 use crate::bitfield::Bitfield;
 use crate::engine::announcer::{Announcer, Patience};
@@ -81,7 +81,7 @@ pub enum Progress {
 /// What was done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Report {
-    /// Bytes of the torrent, all of them verified.
+    /// Bytes of the files, all of them verified.
     pub total: u64,
     /// Bytes that came from peers.
     pub downloaded: u64,
@@ -100,7 +100,8 @@ pub fn download(
     signals: &Receiver<()>,
     show: &mut dyn FnMut(&Progress),
 ) -> Result<Report, Fatal> {
-    let total = metainfo.geometry.total();
+    let data = metainfo.files.iter().filter(|file| file.kind == FileKind::Data);
+    let total = data.map(|file| file.length).sum();
     let mut storage = Storage::create(&options.dir, layout(metainfo))?;
     let had = check(metainfo, storage.layout(), options, signals, show)?;
     refuse_bad_padding(metainfo, storage.layout(), &had)?;
@@ -208,8 +209,8 @@ fn start<'a>(
     storage.check_room(missing)?;
     info!("{} pieces to fetch", geometry.pieces() - swarm.picker.had().count());
 
-    let wakers: Result<Vec<Waker>, _> = (0..options.peers_max).map(|_| Waker::new()).collect();
-    let wakers = wakers.map_err(started("make an event descriptor"))?;
+    let wakers = wakers(options.peers_max).map_err(started("make an event descriptor"))?;
+    let threads_max = wakers.len();
     let (work_back, work) = bounded(JOBS_MAX);
     (0..JOBS_MAX).for_each(|_| drop(work_back.try_send(Permit)));
     // Room for every chunk there is and for the order to finish: nobody waits for the writer here.
@@ -225,8 +226,8 @@ fn start<'a>(
     let writing =
         writer::spawn(storage, Arc::clone(metainfo), Arc::clone(&shared), orders, report.clone());
     writing.map_err(started("start a thread"))?;
-    let (dials, addresses) = bounded(options.peers_max);
-    let threads = pool::spawn(options.peers_max, &shared, &addresses, &report)
+    let (dials, addresses) = bounded(threads_max);
+    let threads = pool::spawn(threads_max, &shared, &addresses, &report)
         .map_err(started("start a thread"))?;
 
     let mut book = PeerBook::default();
@@ -262,6 +263,24 @@ fn start<'a>(
         met: BTreeMap::new(),
         rate: Rate::default(),
     })
+}
+
+/// A waker for each session. Where descriptors are scarce there are fewer, so that each session
+/// has one left for its socket.
+fn wakers(wanted: usize) -> std::io::Result<Vec<Waker>> {
+    let mut wakers = Vec::new();
+    while wakers.len() < wanted {
+        match Waker::new() {
+            Ok(waker) => wakers.push(waker),
+            Err(error) if wakers.len() < 2 => return Err(error),
+            Err(error) => {
+                wakers.truncate(wakers.len() / 2);
+                warn!("only {} peers at a time: {error}", wakers.len());
+                break;
+            }
+        }
+    }
+    Ok(wakers)
 }
 
 /// Who we are for this run.

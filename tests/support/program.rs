@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 /// The executable: the one cargo built, or what `RUSTY_TORRENT_BIN` names.
 pub fn path() -> PathBuf {
     env::var_os("RUSTY_TORRENT_BIN")
-        .map_or_else(|| env!("CARGO_BIN_EXE_rusty_torrent").into(), PathBuf::from)
+        .or_else(|| option_env!("CARGO_BIN_EXE_rusty_torrent").map(Into::into))
+        .map(PathBuf::from)
+        .expect("only an integration test has the program")
 }
 
 /// How a run went.
