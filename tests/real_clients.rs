@@ -1,0 +1,380 @@
+//! Tests with real clients: each of them seeds one file and a directory of files to the built
+//! program, and opentracker brings them together, over HTTP for the one and UDP for the other.
+//!
+//! `cargo test --release --test real_clients -- --ignored --test-threads=1` runs them. They need
+//! root, for a network of their own, and every client: a missing one is a failure.
+#![allow(clippy::print_stdout)] // what was run and what came of it is the point
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::program;
+use support::scratch::Scratch;
+use support::torrent::{Torrent, file};
+
+/// Set for the second run, inside the network.
+const INSIDE: &str = "RUSTY_TORRENT_TEST_NETWORK";
+/// Where the tracker and the client are. Some clients refuse peers at 127.0.0.0/8.
+const THERE: &str = "10.77.0.1";
+/// Where the program is.
+const HERE: &str = "10.77.0.2";
+const TRACKER_PORT: u16 = 6969;
+const CLIENT_PORT: u16 = 51_413;
+/// Until the client has checked its data and told the tracker so.
+const SEEDING_LIMIT: Duration = Duration::from_secs(90);
+const DOWNLOAD_LIMIT: Duration = Duration::from_secs(60);
+
+// ---- the clients -------------------------------------------------------------------------------
+
+/// What a client is to seed, and where it may write.
+struct Seed<'a> {
+    torrents: [PathBuf; 2],
+    payload: &'a Path,
+    /// The client's own directory.
+    home: &'a Path,
+}
+
+impl Seed<'_> {
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.home.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+#[test]
+#[ignore = "needs real clients: aria2"]
+fn aria2() {
+    seeds_to_us("aria2", |seed| {
+        let mut line = client("aria2c", "apt-get install aria2");
+        // Without its DHT it knows no UDP trackers.
+        line.args(["--no-conf", "--seed-ratio=0", "--check-integrity=true", "--enable-dht=true"])
+            .args(["--enable-dht6=false", "--bt-enable-lpd=false", "--disable-ipv6=true"])
+            .args(["--enable-peer-exchange=false", "--show-console-readout=false"])
+            .arg(format!("--listen-port={CLIENT_PORT}"))
+            .arg(format!("--dht-listen-port={CLIENT_PORT}"))
+            .arg(format!("--dht-file-path={}", seed.home.join("dht").display()))
+            .arg(format!("--dir={}", seed.payload.display()))
+            .args(&seed.torrents);
+        line
+    });
+}
+
+#[test]
+#[ignore = "needs real clients: Transmission"]
+fn transmission() {
+    seeds_to_us("transmission", |seed| {
+        let watched = seed.home.join("watched");
+        fs::create_dir(&watched).unwrap();
+        for torrent in &seed.torrents {
+            fs::copy(torrent, watched.join(torrent.file_name().unwrap())).unwrap();
+        }
+        let settings = format!(
+            "{{\"download-dir\": \"{}\", \"watch-dir\": \"{}\", \"watch-dir-enabled\": true, \
+             \"bind-address-ipv4\": \"{THERE}\", \"peer-port\": {CLIENT_PORT}, \
+             \"rpc-enabled\": false, \"dht-enabled\": false, \"lpd-enabled\": false, \
+             \"pex-enabled\": false, \"utp-enabled\": false, \"port-forwarding-enabled\": false}}",
+            seed.payload.display(),
+            watched.display(),
+        );
+        seed.write("settings.json", &settings);
+        let mut line = client("transmission-daemon", "apt-get install transmission-daemon");
+        line.args(["--foreground", "--log-debug", "--config-dir"]).arg(seed.home);
+        line
+    });
+}
+
+#[test]
+#[ignore = "needs real clients: qBittorrent"]
+fn qbittorrent() {
+    seeds_to_us("qbittorrent", |seed| {
+        let settings = format!(
+            "[LegalNotice]\nAccepted=true\n[BitTorrent]\nSession\\Port={CLIENT_PORT}\n\
+             Session\\DHTEnabled=false\nSession\\LSDEnabled=false\nSession\\PeXEnabled=false\n\
+             [Preferences]\nWebUI\\UseUPnP=false\n[Network]\nPortForwardingEnabled=false\n",
+        );
+        seed.write("qBittorrent/config/qBittorrent.conf", &settings);
+        let mut line = client("qbittorrent-nox", "apt-get install qbittorrent-nox");
+        line.arg(format!("--profile={}", seed.home.display()))
+            .arg(format!("--save-path={}", seed.payload.display()))
+            .arg("--add-paused=false")
+            .args(&seed.torrents);
+        line
+    });
+}
+
+#[test]
+#[ignore = "needs real clients: rtorrent"]
+fn rtorrent() {
+    seeds_to_us("rtorrent", |seed| {
+        let session = seed.home.join("session");
+        fs::create_dir(&session).unwrap();
+        let load = |torrent: &PathBuf| format!("load.start = \"{}\"\n", torrent.display());
+        let loads: String = seed.torrents.iter().map(load).collect();
+        let settings = format!(
+            "system.daemon.set = true\ndirectory.default.set = \"{}\"\nsession.path.set = \"{}\"\n\
+             network.port_range.set = {CLIENT_PORT}-{CLIENT_PORT}\ndht.mode.set = disable\n\
+             protocol.pex.set = no\ntrackers.use_udp.set = yes\n{loads}",
+            seed.payload.display(),
+            session.display(),
+        );
+        let settings = seed.write("rtorrent.rc", &settings);
+        let mut line = client("rtorrent", "apt-get install rtorrent");
+        line.args(["-n", "-o"]).arg(format!("import={}", settings.display()));
+        line
+    });
+}
+
+const LIBTORRENT: &str = "\
+import sys, time
+import libtorrent as lt
+
+interface, payload, *torrents = sys.argv[1:]
+session = lt.session({'listen_interfaces': interface, 'enable_dht': False, 'enable_lsd': False,
+                      'enable_upnp': False, 'enable_natpmp': False, 'alert_mask': -1})
+for torrent in torrents:
+    params = lt.load_torrent_file(torrent)
+    params.save_path = payload
+    session.add_torrent(params)
+while True:
+    session.wait_for_alert(1000)
+    for alert in session.pop_alerts():
+        print(alert, flush=True)
+";
+
+#[test]
+#[ignore = "needs real clients: libtorrent for Python"]
+fn libtorrent() {
+    seeds_to_us("libtorrent", |seed| {
+        let script = seed.write("seed.py", LIBTORRENT);
+        let mut line = client("python3", "apt-get install python3");
+        let found = Command::new("python3").args(["-c", "import libtorrent"]).status();
+        let found = found.is_ok_and(|status| status.success());
+        assert!(found, "libtorrent for Python is missing: pip install libtorrent");
+        line.arg(script).arg(format!("{THERE}:{CLIENT_PORT}")).arg(seed.payload);
+        line.args(&seed.torrents);
+        line
+    });
+}
+
+/// The client's command, if it is installed.
+fn client(name: &str, install: &str) -> Command {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    assert!(found, "{name} is missing: {install}");
+    Command::new(name)
+}
+
+// ---- the test ----------------------------------------------------------------------------------
+
+/// Downloads one file and then a directory from a client that `line` starts.
+fn seeds_to_us(name: &str, line: impl FnOnce(&Seed<'_>) -> Command) {
+    if env::var_os(INSIDE).is_none() {
+        return in_a_network_of_its_own(name);
+    }
+    let there = Network::join();
+    let scratch = Scratch::new(name);
+    let torrents = torrents();
+    let [payload, home, tracker] = ["payload", "home", "tracker"].map(|dir| {
+        fs::create_dir(scratch.join(dir)).unwrap();
+        scratch.join(dir)
+    });
+    for torrent in &torrents {
+        torrent.write_payload_to(&payload);
+    }
+    let seed = Seed {
+        torrents: torrents.each_ref().map(|torrent| torrent.write_to(scratch.path())),
+        payload: &payload,
+        home: &home,
+    };
+    let tracker = there.start(&tracker, &opentracker(&tracker, &torrents));
+    let client = there.start(&home, &line(&seed));
+    for (torrent, file) in torrents.iter().zip(&seed.torrents) {
+        wait_for_seeder(torrent, &[&tracker, &client]);
+        download(torrent, file, &scratch.join("out"), &client);
+    }
+}
+
+fn torrents() -> [Torrent; 2] {
+    let one = Torrent::single("one_file.bin", (24 << 20) + 12_345, 256 << 10);
+    let mut entries =
+        vec![file("first.bin", 5_000_001), file("empty", 0), file("deep/deeper/Grüße.bin", 70_000)];
+    entries.extend((0..20).map(|number| file(&format!("small/{number}.bin"), 1_000 * number)));
+    entries.push(file("last.bin", 9_000_000));
+    let many = Torrent::multi("many_files", &entries, 64 << 10);
+    [
+        one.tracked_by(&format!("http://{THERE}:{TRACKER_PORT}/announce")),
+        many.tracked_by(&format!("udp://{THERE}:{TRACKER_PORT}/announce")),
+    ]
+}
+
+fn download(torrent: &Torrent, file: &Path, out: &Path, client: &Daemon) {
+    let out = out.join(&torrent.name).with_extension("d");
+    println!("{} {} {}", program::path().display(), file.display(), out.display());
+    let outcome = program::run([Path::new("-vv"), file, &out], DOWNLOAD_LIMIT);
+    let of_interest = |line: &&str| !line.ends_with("is right");
+    outcome.stderr.lines().filter(of_interest).for_each(|line| println!("{line}"));
+    print!("{}", outcome.stdout);
+    println!("exit status {:?} after {:?}", outcome.status, outcome.elapsed);
+    assert!(outcome.status == Some(0), "{outcome:#?}\nthe client said:\n{}", client.said());
+    torrent.assert_is_in(&out);
+}
+
+/// Debian's opentracker serves only the torrents that it was told of, and goes to live in `dir`,
+/// as nobody.
+fn opentracker(dir: &Path, torrents: &[Torrent]) -> Command {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    let hash = |torrent: &Torrent| hex(&torrent.payload.info_hash) + "\n";
+    fs::write(dir.join("whitelist"), torrents.iter().map(hash).collect::<String>()).unwrap();
+    let mut line = client("opentracker", "apt-get install opentracker");
+    let port = TRACKER_PORT.to_string();
+    line.args(["-i", THERE, "-p", &port, "-P", &port, "-w", "whitelist", "-d"]).arg(dir);
+    line.current_dir(dir);
+    line
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Waits until the tracker knows somebody who has all of the torrent.
+fn wait_for_seeder(torrent: &Torrent, daemons: &[&Daemon]) {
+    let until = Instant::now() + SEEDING_LIMIT;
+    loop {
+        let answer = scrape(torrent).unwrap_or_default();
+        if answer.windows(10).any(|window| window == b"8:complete")
+            && !answer.windows(13).any(|window| window == b"8:completei0e")
+        {
+            return;
+        }
+        if Instant::now() > until {
+            let said: Vec<_> = daemons.iter().map(|daemon| daemon.said()).collect();
+            let answer = String::from_utf8_lossy(&answer);
+            panic!("{} is not seeded: {answer}\n{}", torrent.name, said.join("\n----\n"));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn scrape(torrent: &Torrent) -> io::Result<Vec<u8>> {
+    let escape = |byte: &u8| format!("%{byte:02x}");
+    let hash: String = torrent.payload.info_hash.iter().map(escape).collect();
+    let mut stream = TcpStream::connect((THERE, TRACKER_PORT))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET /scrape?info_hash={hash} HTTP/1.0\r\nHost: {THERE}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+// ---- the network -------------------------------------------------------------------------------
+
+/// Runs the test again with a network and processes of its own, of which nothing is left behind.
+fn in_a_network_of_its_own(name: &str) {
+    let status = Command::new("unshare")
+        .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(env::current_exe().unwrap())
+        .args(["--ignored", "--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("unshare is missing: apt-get install util-linux");
+    // 101 is a failed test's; what else there is comes from unshare.
+    assert!(status.code() != Some(101), "{name} failed, see above");
+    assert!(status.success(), "{name}: {status}; root is needed, for a network of its own");
+}
+
+/// Two network namespaces and a cable between them: this process's, and one for the tracker and
+/// the client.
+struct Network {
+    holder: Child,
+}
+
+impl Network {
+    fn join() -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "echo; exec cat"]);
+        let mut holder =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
+        let mut byte = [0];
+        holder.stdout.as_mut().unwrap().read_exact(&mut byte).expect("root is needed");
+        let network = Self { holder };
+        let holder = network.holder.id();
+        let ip = |line: &str| {
+            let mut command = Command::new("ip");
+            run(command.args(line.split(' ')));
+        };
+        let ip_there = |line: &str| run(network.inside("ip").args(line.split(' ')));
+        ip("link set lo up");
+        ip(&format!("link add here type veth peer name there netns {holder}"));
+        ip(&format!("addr add {HERE}/24 dev here"));
+        ip("link set here up");
+        ip_there("link set lo up");
+        ip_there(&format!("addr add {THERE}/24 dev there"));
+        ip_there("link set there up");
+        network
+    }
+
+    fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.holder.id().to_string(), "--net", program]);
+        command
+    }
+
+    /// Starts a program on the other side, at home in `home`.
+    fn start(&self, home: &Path, line: &Command) -> Daemon {
+        let mut command = self.inside(line.get_program().to_str().unwrap());
+        command.args(line.get_args()).current_dir(line.get_current_dir().unwrap_or(home));
+        for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"] {
+            command.env(variable, home);
+        }
+        let log = home.join("log");
+        let output = File::create(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        Daemon { child: command.spawn().expect("nsenter"), log }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _gone = self.holder.kill();
+        let _reaped = self.holder.wait();
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status();
+    let done = status.as_ref().is_ok_and(|status| status.success());
+    assert!(done, "{command:?}: {status:?}; iproute2 and root are needed");
+}
+
+/// A program on the other side. It ends when it is dropped, or with the test's namespace.
+struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// The end of what it said.
+    fn said(&self) -> String {
+        let said = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&said[said.len().saturating_sub(8_000)..]).into_owned()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
