@@ -31,6 +31,7 @@ const HERE: &str = "10.77.0.2";
 const TRACKER_PORT: u16 = 6969;
 const CLIENT_PORT: u16 = 51_413;
 /// Until the client has checked its data and told the tracker so.
+const CARRIER_LIMIT: Duration = Duration::from_secs(10);
 const SEEDING_LIMIT: Duration = Duration::from_secs(90);
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(60);
 
@@ -322,7 +323,23 @@ impl Network {
         ip_there("link set lo up");
         ip_there(&format!("addr add {THERE}/24 dev there"));
         ip_there("link set there up");
+        network.wait_for_carrier();
         network
+    }
+
+    /// The kernel takes a moment to say that a cable is plugged in at both ends, and qBittorrent
+    /// never listens on an interface that it found without.
+    fn wait_for_carrier(&self) {
+        let until = Instant::now() + CARRIER_LIMIT;
+        loop {
+            let mut look = self.inside("ip");
+            let seen = look.args(["-o", "link", "show", "there"]).output().expect("iproute2");
+            if String::from_utf8_lossy(&seen.stdout).contains("state UP") {
+                return;
+            }
+            assert!(Instant::now() < until, "no carrier: {seen:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn inside(&self, program: &str) -> Command {
@@ -367,7 +384,10 @@ struct Daemon {
 impl Daemon {
     /// The end of what it said.
     fn said(&self) -> String {
-        let said = fs::read(&self.log).unwrap_or_default();
+        // qBittorrent keeps its log to itself.
+        let own = self.log.with_file_name("qBittorrent").join("data/logs/qbittorrent.log");
+        let mut said = fs::read(&self.log).unwrap_or_default();
+        said.extend(fs::read(own).unwrap_or_default());
         String::from_utf8_lossy(&said[said.len().saturating_sub(8_000)..]).into_owned()
     }
 }
