@@ -64,6 +64,13 @@ pub const SUSPECT_PIECES_MAX: usize = 64;
 
 /// A request may wait this much longer than an unhurried one: the queue that keeps a peer busy.
 pub const QUEUE_TARGET_MS: u32 = 250;
+/// A session with requests enough out leaves what comes in the socket until about this much has
+/// gathered: fewer turns, and stretches of a piece that are written at once.
+pub const NAP_BYTES: u32 = 192 << 10;
+/// But no longer than this: a choke or the end of a connection waits as long.
+pub const NAP_MAX_MS: u32 = 60;
+/// And not at all for less than this, which a fast peer fills a read in anyway.
+pub const NAP_MIN_MS: u32 = 3;
 /// A peer that owes blocks and sends none for this long is snubbed: others are asked.
 pub const SNUB_MS: u32 = 4_000;
 /// Requests that are out to a peer that was snubbed, until it sends again.

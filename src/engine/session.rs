@@ -17,7 +17,7 @@ use crate::policy::conversation::{Conversation, Received, SessionEnd};
 use crate::policy::swarm::Swarm;
 use crate::protocol::handshake::Handshake;
 use crate::protocol::message::{Message, PIECE_HEADER_LENGTH};
-use crate::system::link::{Link, Waker};
+use crate::system::link::{Interest, Link, Waker};
 use crate::text::Foreign;
 use crate::units::{Geometry, SessionId};
 
@@ -126,6 +126,8 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, address: SocketAd
                 conversation,
                 unread: Vec::new(),
                 arrived: Vec::new(),
+                came: false,
+                nap_until: None,
                 brought: false,
             };
             let end = talk.talk();
@@ -157,6 +159,10 @@ struct Session<'a> {
     unread: Vec<u8>,
     /// Blocks of the chunk at hand.
     arrived: Vec<Received>,
+    /// The last read brought something.
+    came: bool,
+    /// What comes is left in the socket until then, to gather.
+    nap_until: Option<Instant>,
     brought: bool,
 }
 
@@ -175,16 +181,28 @@ impl Session<'_> {
     }
 
     fn turn(&mut self) -> Result<(), SessionEnd> {
-        let to_write = !self.conversation.outbox().is_empty();
-        let deadline = self.conversation.deadline();
-        let ready = self.link.wait(self.waker, to_write, deadline);
-        let ready = ready.map_err(|error| SessionEnd::Lost(error.kind()))?;
-        let (chunk, read) = if ready.readable { self.read() } else { (None, Ok(())) };
+        let to_read = self.sleep()?;
+        let (chunk, read) = if to_read { self.read() } else { (None, Ok(())) };
         // Even a session that is over hands in what came before its end.
         let reconciled = self.reconcile();
         self.hand_over(chunk);
         read.and(reconciled)?;
+        if to_read {
+            let nap = std::mem::take(&mut self.came).then(|| self.conversation.nap()).flatten();
+            self.nap_until = nap.map(|nap| Instant::now() + nap);
+        }
         self.flush()
+    }
+
+    /// Sleeps until there is a reason not to. Whether it is time to read.
+    fn sleep(&mut self) -> Result<bool, SessionEnd> {
+        let to_write = !self.conversation.outbox().is_empty();
+        let deadline = self.conversation.deadline();
+        let interest = Interest { to_read: self.nap_until.is_none(), to_write };
+        let until = self.nap_until.map_or(deadline, |nap| nap.min(deadline));
+        let ready = self.link.wait(self.waker, interest, until);
+        let ready = ready.map_err(|error| SessionEnd::Lost(error.kind()))?;
+        Ok(ready.readable || self.nap_until.is_some_and(|nap| nap <= Instant::now()))
     }
 
     /// Reads once, and feeds every message that is whole to the conversation.
@@ -206,6 +224,7 @@ impl Session<'_> {
             return Err(SessionEnd::Broke("a message longer than any"));
         };
         let Some(count) = self.link.read(room)? else { return Ok(()) };
+        self.came = true;
         let kept = begin - self.unread.len();
         front.get_mut(kept..).unwrap_or_default().copy_from_slice(&self.unread);
         self.unread.clear();

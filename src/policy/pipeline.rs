@@ -10,11 +10,13 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::limits::{
-    QUEUE_TARGET_MS, REQUESTS_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MIN, REQUESTS_IN_FLIGHT_START,
-    REQUESTS_WHILE_SNUBBED,
+    BLOCK_LENGTH, NAP_BYTES, NAP_MAX_MS, NAP_MIN_MS, QUEUE_TARGET_MS, REQUESTS_IN_FLIGHT_MAX,
+    REQUESTS_IN_FLIGHT_MIN, REQUESTS_IN_FLIGHT_START, REQUESTS_WHILE_SNUBBED,
 };
 
 const QUEUE_TARGET: Duration = Duration::from_millis(QUEUE_TARGET_MS as u64);
+const NAP_MIN: Duration = Duration::from_millis(NAP_MIN_MS as u64);
+const NAP_MAX: Duration = Duration::from_millis(NAP_MAX_MS as u64);
 /// What is assumed of a peer that has sent nothing yet.
 const LATENCY_START: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,19 @@ impl Pipeline {
     /// How long a request that is sent now will take, as far as is known.
     pub fn expected(&self) -> Duration {
         self.smoothed
+    }
+
+    /// How long to leave what comes in the socket, with `out` requests out and no room for more:
+    /// until a good read's worth has gathered, but not so long that the peer could run dry.
+    /// `None` if that is not worth a sleep of its own.
+    pub fn nap(&self, out: u32) -> Option<Duration> {
+        let shortest = self.shortest?;
+        // All that is out takes the smoothed latency to come (Little's law again).
+        let blocks = NAP_BYTES / BLOCK_LENGTH;
+        let gathered = self.smoothed * blocks / out.max(1);
+        let spare = self.smoothed.saturating_sub(shortest) / 2;
+        let nap = gathered.min(spare).min(NAP_MAX);
+        (nap >= NAP_MIN).then_some(nap)
     }
 
     /// A block came, `latency` after it was asked for as the last of `ahead` requests.
@@ -132,6 +147,30 @@ mod tests {
             let (depth, reached) = settle(rate, delay, 20);
             assert!(depths.contains(&depth), "{rate}/s {delay} ms: depth {depth}");
             assert!(reached * 100 >= rate * percent, "{rate}/s {delay} ms: {reached}/s");
+        }
+    }
+
+    #[test]
+    fn it_naps_while_a_busy_peer_has_enough_to_send() {
+        // (block latency ms, requests out, shortest latency ms) -> nap in ms.
+        let cases = [
+            // 4 MiB/s: 192 KiB take 48 ms.
+            ((250, 64, 1), Some(46)),
+            // A slow peer is looked at after the longest nap all the same.
+            ((400, 4, 20), Some(60)),
+            // A fast one fills a read at once.
+            ((250, 2_500, 1), None),
+            // The pipeline is hardly longer than the round trip: a nap would drain it.
+            ((82, 16, 80), None),
+            ((100, 16, 80), Some(9)),
+        ];
+        for ((latency, out, shortest), nap) in cases {
+            let mut pipeline = Pipeline::default();
+            assert_eq!(pipeline.nap(out), None);
+            pipeline.on_block(Duration::from_millis(shortest), 1);
+            (0..200).for_each(|_| pipeline.on_block(Duration::from_millis(latency), out));
+            let found = pipeline.nap(out).map(|nap| nap.as_millis());
+            assert_eq!(found, nap, "{latency} ms, {out} out, {shortest} ms");
         }
     }
 

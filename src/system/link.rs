@@ -40,6 +40,15 @@ impl Waker {
     }
 }
 
+/// What a sleep is to end for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interest {
+    /// Something to read.
+    pub to_read: bool,
+    /// Room to write.
+    pub to_write: bool,
+}
+
 /// What ended a sleep. All false: the time was up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Ready {
@@ -110,13 +119,15 @@ impl Link {
         }
     }
 
-    /// Sleeps until there is something to read, or to write if `to_write`, or `waker` rings, or
-    /// it is `until`.
+    /// Sleeps until there is something to read if `interest` says so, or to write, or the
+    /// connection breaks, or `waker` rings, or it is `until`.
     ///
     /// # Errors
     /// The system refuses to wait, e.g. for want of memory.
-    pub fn wait(&self, waker: &Waker, to_write: bool, until: Instant) -> io::Result<Ready> {
-        let interest = if to_write { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+    pub fn wait(&self, waker: &Waker, interest: Interest, until: Instant) -> io::Result<Ready> {
+        let flag = |wanted: bool, flag: PollFlags| if wanted { flag } else { PollFlags::empty() };
+        let interest =
+            flag(interest.to_read, PollFlags::IN) | flag(interest.to_write, PollFlags::OUT);
         let mut doors = [PollFd::new(&self.0, interest), PollFd::new(&waker.0, PollFlags::IN)];
         let left = until.saturating_duration_since(Instant::now());
         // A duration that a timespec can't hold is as good as no time-out.
@@ -170,6 +181,8 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
+    const READ: Interest = Interest { to_read: true, to_write: false };
+
     fn pair() -> (Link, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let link = Link::dial(listener.local_addr().unwrap(), Duration::from_secs(5)).unwrap();
@@ -184,11 +197,11 @@ mod tests {
         waker.ring();
         let far = Instant::now() + Duration::from_secs(60);
         let rung = Ready { rung: true, ..Ready::default() };
-        assert_eq!(link.wait(&waker, false, far).unwrap(), rung);
-        assert_eq!(link.wait(&waker, false, Instant::now()).unwrap(), Ready::default());
+        assert_eq!(link.wait(&waker, READ, far).unwrap(), rung);
+        assert_eq!(link.wait(&waker, READ, Instant::now()).unwrap(), Ready::default());
         std::thread::scope(|scope| {
             scope.spawn(|| waker.ring());
-            assert_eq!(link.wait(&waker, false, far).unwrap(), rung);
+            assert_eq!(link.wait(&waker, READ, far).unwrap(), rung);
         });
     }
 
@@ -208,10 +221,10 @@ mod tests {
         other.write_all(b"hello").unwrap();
         let waker = Waker::new().unwrap();
         let far = Instant::now() + Duration::from_secs(60);
-        assert!(link.wait(&waker, false, far).unwrap().readable);
+        assert!(link.wait(&waker, READ, far).unwrap().readable);
         assert_eq!(link.read(&mut [0; 16]), Ok(Some(5)));
         drop(other);
-        assert!(link.wait(&waker, false, far).unwrap().readable);
+        assert!(link.wait(&waker, READ, far).unwrap().readable);
         assert!(link.read(&mut [0; 16]).is_err());
     }
 
