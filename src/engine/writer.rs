@@ -22,6 +22,7 @@ use crate::engine::session::Shared;
 use crate::error::Fatal;
 use crate::limits::{READ_BACK_BYTES, WRITER_STACK_BYTES};
 use crate::policy::blame::{Blame, Digest};
+use crate::policy::conversation::Received;
 use crate::protocol::metainfo::Metainfo;
 use crate::system::storage::Storage;
 use crate::units::{Block, Geometry, PieceIndex, SessionId};
@@ -138,13 +139,32 @@ impl Writer {
     }
 
     fn write(&mut self, chunk: &Chunk) -> Result<(), Fatal> {
-        for received in &chunk.blocks {
+        let mut rest = chunk.blocks.as_slice();
+        while let Some((received, behind)) = rest.split_first() {
             let (block, data) = (received.block, chunk.data(received));
-            let offset = self.geometry.offset_of(block.piece) + u64::from(block.begin);
-            self.storage.write(offset, data)?;
+            let following = self.following(block, behind);
+            self.storage.write_before(self.offset_of(block), data, following)?;
             self.hash(block, data)?;
+            rest = behind;
         }
         Ok(())
+    }
+
+    fn offset_of(&self, block: Block) -> u64 {
+        self.geometry.offset_of(block.piece) + u64::from(block.begin)
+    }
+
+    /// How many bytes of the torrent right behind `block` the blocks `behind` it bring.
+    fn following(&self, block: Block, behind: &[Received]) -> usize {
+        let begin = self.offset_of(block) + u64::from(block.length);
+        let mut end = begin;
+        for next in behind {
+            if self.offset_of(next.block) != end {
+                break;
+            }
+            end += u64::from(next.block.length);
+        }
+        usize::try_from(end - begin).unwrap_or(0)
     }
 
     fn hash(&mut self, block: Block, data: &[u8]) -> Result<(), Fatal> {

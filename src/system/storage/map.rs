@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::io::Errno;
@@ -44,6 +45,8 @@ pub(super) struct Windows {
     windows: Vec<Window>,
     /// Whether the kernel knows `MADV_POPULATE_WRITE`, until it says otherwise.
     populates: bool,
+    /// Bytes of a file that the kernel has just backed with pages and that are stored next.
+    backed: Option<(usize, Range<u64>)>,
 }
 
 #[derive(Debug)]
@@ -58,11 +61,12 @@ struct Window {
 
 impl Windows {
     pub(super) fn new() -> Self {
-        Self { windows: Vec::with_capacity(WINDOWS_MAX), populates: true }
+        Self { windows: Vec::with_capacity(WINDOWS_MAX), populates: true, backed: None }
     }
 
     /// Unmaps everything.
     pub(super) fn clear(&mut self) {
+        self.backed = None;
         self.windows.clear();
     }
 
@@ -78,12 +82,15 @@ impl Windows {
         self.windows.len()
     }
 
-    /// Stores `bytes` at `offset` in the file. After an error some of them may be stored.
+    /// Stores `bytes` at `offset` in the file. After an error some of them may be stored. As many
+    /// bytes as `following` says are stored right behind these and next: the kernel is asked for
+    /// their pages along with those of `bytes`.
     pub(super) fn store(
         &mut self,
         target: Target<'_>,
         offset: u64,
         bytes: &[u8],
+        following: usize,
     ) -> Result<(), Refused> {
         let (mut offset, mut rest) = (offset, bytes);
         while !rest.is_empty() {
@@ -94,16 +101,36 @@ impl Windows {
             let mut window = self.take(target, begin)?;
             let within = usize::try_from(offset - begin).map_err(|_| Refused::Unmappable)?;
             let space = window.map.len().checked_sub(within).filter(|space| *space > 0);
-            let count = space.ok_or(Refused::Unmappable)?.min(rest.len());
+            let space = space.ok_or(Refused::Unmappable)?;
+            let count = space.min(rest.len());
             let (now, later) = rest.split_at(count);
-            self.populate(&window, within, count)?;
+            if !self.is_backed(target.index, offset, count) {
+                let ahead = rest.len().saturating_add(following).min(space);
+                self.populate(&window, within, ahead)?;
+                self.backed = Some((target.index, offset..offset + ahead as u64));
+            }
             window.copy(within, now);
+            self.use_up(count);
             if window.unwritten > 0 {
                 self.keep(window);
             }
             (offset, rest) = (offset + count as u64, later);
         }
         Ok(())
+    }
+
+    /// Whether the kernel was asked for these bytes just before, and none has been stored since.
+    fn is_backed(&self, index: usize, offset: u64, count: usize) -> bool {
+        self.backed.as_ref().is_some_and(|(of, range)| {
+            *of == index && range.start == offset && offset + count as u64 <= range.end
+        })
+    }
+
+    /// A page that was asked for is good for one store, or somebody may have cut the file since.
+    fn use_up(&mut self, count: usize) {
+        if let Some((_, range)) = &mut self.backed {
+            range.start += count as u64;
+        }
     }
 
     /// The window of the file that begins at `begin`, out of the kept ones or new.

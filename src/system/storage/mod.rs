@@ -48,10 +48,21 @@ impl Storage {
 
     /// Writes `bytes` at byte `offset` of the torrent. Those that are padding go nowhere.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Fatal> {
+        self.write_before(offset, bytes, 0)
+    }
+
+    /// Writes `bytes` when the `following` bytes of the torrent right behind them are written
+    /// next: what can be made ready for all of them at once is.
+    pub fn write_before(
+        &mut self,
+        offset: u64,
+        bytes: &[u8],
+        following: usize,
+    ) -> Result<(), Fatal> {
         let Self { layout, files, windows } = self;
         for segment in layout.segments(offset, bytes.len()).filter(|segment| !segment.file.pad) {
             let part = bytes.get(segment.from..segment.from + segment.length).unwrap_or_default();
-            write_segment(files, windows, &segment, part)?;
+            write_segment(files, windows, &segment, part, following)?;
         }
         Ok(())
     }
@@ -103,13 +114,14 @@ fn write_segment(
     windows: &mut Windows,
     segment: &Segment<'_>,
     bytes: &[u8],
+    following: usize,
 ) -> Result<(), Fatal> {
     let Segment { index, file: output, offset, .. } = *segment;
     let (file, backing) = files.writable(index, output)?;
     if backing != Backing::Positioned {
         let reserved = backing == Backing::Reserved;
         let target = Target { index, file, length: output.length, reserved };
-        match windows.store(target, offset, bytes) {
+        match windows.store(target, offset, bytes, following) {
             Ok(()) => return Ok(()),
             Err(Refused::Unmappable) => files.set_backing(index, Backing::Positioned),
             Err(Refused::Unbacked) => {}
@@ -205,6 +217,26 @@ mod tests {
                 assert_eq!(fs::metadata(scratch.0.join("f")).unwrap().len(), 5 * mib + 17);
             }
         }
+    }
+
+    #[test]
+    fn bytes_that_were_announced_may_come_late_or_never() {
+        let (scratch, length) = (Scratch::new("announced"), 5u64 << 20);
+        let mut storage = sparse(&scratch.0, length);
+        let bytes: Vec<u8> = (0..=250u8).cycle().take(length as usize).collect();
+        // Begin, end, and what is said to follow: more or less than does, over windows' borders.
+        let stretches = [
+            (0, 1 << 20, 3 << 20),
+            (1 << 20, 2 << 20, 1),
+            (4 << 20, (4 << 20) + 7, usize::MAX),
+            (2 << 20, 4 << 20, 0),
+            ((4 << 20) + 7, 5 << 20, 1 << 20),
+        ];
+        for (begin, end, following) in stretches {
+            storage.write_before(begin as u64, &bytes[begin..end], following).unwrap();
+        }
+        storage.finish().unwrap();
+        assert!(fs::read(scratch.0.join("f")).unwrap() == bytes);
     }
 
     #[test]
