@@ -148,7 +148,7 @@ pub const COMPLAINT_MS: u32 = 30_000;
 /// The rate that is shown is the mean of the last ticks, this many.
 pub const RATE_TICKS: usize = 10;
 /// A run that was asked to stop waits this long for the writer.
-pub const FINISH_TIMEOUT_MS: u32 = 2_000;
+pub const FINISH_TIMEOUT_MS: u32 = 1_500;
 /// Events for the coordinator that may wait. It reads them all before it sleeps.
 pub const EVENTS_QUEUED_MAX: usize = 1_024;
 // ---- names -------------------------------------------------------------------------------------
