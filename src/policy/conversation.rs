@@ -376,6 +376,10 @@ impl Conversation {
         if !self.fast {
             self.give_up_all();
         }
+        // Nor is more asked of the jobs under way: what is left of them is for others.
+        let allowed = &self.allowed_fast;
+        let barred = |job: &&mut Job| !allowed.contains(&job.piece);
+        self.jobs.iter_mut().filter(barred).for_each(|job| job.asked_out = true);
     }
 
     fn on_have(&mut self, piece: u32) -> Result<(), SessionEnd> {
@@ -618,9 +622,12 @@ impl Conversation {
         self.hungry = false;
         if self.wanted > 0 && self.may_ask(now) {
             let due_ms = swarm.ms(now + self.pipeline.expected());
+            let allowed = self.chokes_us.then(|| self.allowed());
+            let allowed = allowed.as_ref();
             while self.room() > 0 && self.outbox.len() < OUTBOX_MAX_BYTES {
-                let early = self.next_block(swarm, permits, due_ms);
-                let Some(block) = early.or_else(|| self.late_block(swarm, now, due_ms)) else {
+                let early = self.next_block(swarm, allowed, permits, due_ms);
+                let late = || self.late_block(swarm, allowed, now, due_ms);
+                let Some(block) = early.or_else(late) else {
                     self.hungry = true;
                     break;
                 };
@@ -633,8 +640,24 @@ impl Conversation {
         swarm.set_hungry(self.id, self.hungry);
     }
 
-    /// The next block of the jobs that are held, the oldest first, or of a new one.
-    fn next_block(&mut self, swarm: &mut Swarm, permits: &mut u32, due_ms: u32) -> Option<Block> {
+    /// All that may be asked for while the peer chokes us (BEP 6, "allowed fast").
+    fn allowed(&self) -> Bitfield {
+        let mut allowed = Bitfield::none(self.geometry);
+        for piece in self.allowed_fast.iter().filter(|piece| self.have.has(**piece)) {
+            allowed.insert(*piece);
+        }
+        allowed
+    }
+
+    /// The next block of the jobs that are held, the oldest first, or of a new one. `allowed` is
+    /// what may be begun, if that is not all that the peer has.
+    fn next_block(
+        &mut self,
+        swarm: &mut Swarm,
+        allowed: Option<&Bitfield>,
+        permits: &mut u32,
+        due_ms: u32,
+    ) -> Option<Block> {
         loop {
             while let Some(job) = self.jobs.iter_mut().find(|job| !job.asked_out) {
                 if let Some(block) = swarm.picker.ask(self.id, job.piece, due_ms) {
@@ -647,7 +670,7 @@ impl Conversation {
             if *permits == 0 {
                 return None;
             }
-            let piece = self.take_job(swarm)?;
+            let piece = swarm.picker.take_job(allowed.unwrap_or(&self.have), self.last_piece)?;
             *permits -= 1;
             self.last_piece = Some(piece);
             self.jobs.push_back(Job { piece, out: 0, asked_out: false });
@@ -655,25 +678,20 @@ impl Conversation {
     }
 
     /// In the end game: a block that another peer is late with.
-    fn late_block(&mut self, swarm: &mut Swarm, now: Instant, due_ms: u32) -> Option<Block> {
+    fn late_block(
+        &mut self,
+        swarm: &mut Swarm,
+        allowed: Option<&Bitfield>,
+        now: Instant,
+        due_ms: u32,
+    ) -> Option<Block> {
         if !swarm.picker.is_end_game() || self.late_requests >= LATE_REQUESTS_MAX {
             return None;
         }
-        let block = swarm.picker.ask_late(self.id, &self.have, swarm.ms(now), due_ms)?;
+        let have = allowed.unwrap_or(&self.have);
+        let block = swarm.picker.ask_late(self.id, have, swarm.ms(now), due_ms)?;
         self.late_requests += 1;
         Some(block)
-    }
-
-    fn take_job(&self, swarm: &mut Swarm) -> Option<PieceIndex> {
-        if !self.chokes_us {
-            return swarm.picker.take_job(&self.have, self.last_piece);
-        }
-        // Choked: only what the peer allows all the same (BEP 6, "allowed fast").
-        let mut allowed = Bitfield::none(self.geometry);
-        for piece in self.allowed_fast.iter().filter(|piece| self.have.has(**piece)) {
-            allowed.insert(*piece);
-        }
-        swarm.picker.take_job(&allowed, self.last_piece)
     }
 
     // ---- patience ------------------------------------------------------------------------------
