@@ -476,9 +476,9 @@ impl Conversation {
         arrived.retain(|received| {
             let length = u64::from(received.block.length);
             match swarm.picker.on_block(self.id, received.block) {
-                Arrival::Fresh(other) => {
+                Arrival::Fresh(others) => {
                     swarm.downloaded += length;
-                    other.into_iter().for_each(|other| swarm.ring(other));
+                    others.into_iter().flatten().for_each(|other| swarm.outrun(other));
                     true
                 }
                 Arrival::Stale => {
@@ -560,15 +560,11 @@ impl Conversation {
     }
 
     /// Takes back requests whose block has come from somebody else.
-    fn cancel_lost_races(&mut self, swarm: &Swarm) {
-        // Only in the end game is a block asked of two.
-        if !swarm.picker.is_end_game() {
+    fn cancel_lost_races(&mut self, swarm: &mut Swarm) {
+        if !swarm.take_outrun(self.id) {
             return;
         }
         let lost = |request: &Request| !swarm.picker.is_awaited(request.block);
-        if !self.requests.iter().any(lost) {
-            return;
-        }
         let (lost, awaited): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.requests).into_iter().partition(lost);
         self.requests = awaited.into();

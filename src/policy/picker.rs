@@ -60,9 +60,9 @@ impl OpenPiece {
 /// What a block that came in is worth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrival {
-    /// It was still wanted; it is to be written. Another session was asked for it as well and
-    /// should take its request back.
-    Fresh(Option<SessionId>),
+    /// It was still wanted; it is to be written. These sessions were asked for it as well and
+    /// should take their requests back.
+    Fresh([Option<SessionId>; 2]),
     /// It is here already, or its piece is no longer open.
     Stale,
 }
@@ -342,13 +342,12 @@ impl Picker {
         if open.arrived as usize == open.blocks.len() {
             self.on_full(block.piece);
         }
-        Arrival::Fresh(match before {
-            BlockState::Asked(by, _) if by != who => Some(by),
-            BlockState::AskedTwice(first, second) => {
-                Some(if first == who { second } else { first })
-            }
-            _ => None,
-        })
+        let asked = match before {
+            BlockState::Asked(by, _) => [Some(by), None],
+            BlockState::AskedTwice(first, second) => [Some(first), Some(second)],
+            BlockState::Free | BlockState::Arrived(_) => [None, None],
+        };
+        Arrival::Fresh(asked.map(|by| by.filter(|by| *by != who)))
     }
 
     /// Every block of `piece` is here; what is remembered of them is who brought which.
@@ -414,7 +413,7 @@ mod tests {
     /// Fetches and verifies a whole piece.
     fn fetch(picker: &mut Picker, who: SessionId, piece: PieceIndex) {
         while let Some(block) = picker.ask(who, piece, 0) {
-            assert_eq!(picker.on_block(who, block), Arrival::Fresh(None));
+            assert_eq!(picker.on_block(who, block), Arrival::Fresh([None, None]));
         }
         picker.end_job(piece);
         picker.on_verified(piece);
@@ -524,13 +523,13 @@ mod tests {
         assert_eq!(picker.ask_late(BOB, &have, 0, 100), Some(blocks[1]));
         assert_eq!(picker.ask_late(CAT, &have, 0, 600), Some(blocks[2]), "nobody a third time");
         assert_eq!(picker.ask_late(CAT, &have, 0, 600), None, "the first will be here sooner");
-        assert_eq!(picker.on_block(BOB, blocks[1]), Arrival::Fresh(Some(ANN)));
+        assert_eq!(picker.on_block(BOB, blocks[1]), Arrival::Fresh([Some(ANN), None]));
         assert_eq!(picker.on_block(ANN, blocks[1]), Arrival::Stale);
         assert!(!picker.is_awaited(blocks[1]) && picker.is_awaited(blocks[2]));
         // The one who is late gives up: the second asker is alone with it.
         assert!(!picker.give_back(ANN, blocks[2]));
-        assert_eq!(picker.on_block(CAT, blocks[2]), Arrival::Fresh(None));
-        assert_eq!(picker.on_block(ANN, blocks[0]), Arrival::Fresh(None));
+        assert_eq!(picker.on_block(CAT, blocks[2]), Arrival::Fresh([None, None]));
+        assert_eq!(picker.on_block(ANN, blocks[0]), Arrival::Fresh([None, None]));
         assert_eq!(picker.full.get(&piece), Some(&vec![ANN, BOB, CAT]));
     }
 
@@ -555,11 +554,23 @@ mod tests {
         let piece = picker.take_job(&have, None).unwrap();
         let (first, second) = (picker.ask(ANN, piece, 0).unwrap(), picker.ask(ANN, piece, 0));
         assert!(picker.give_back(ANN, first));
-        assert_eq!(picker.on_block(ANN, first), Arrival::Fresh(None));
+        assert_eq!(picker.on_block(ANN, first), Arrival::Fresh([None, None]));
         picker.give_back(ANN, second.unwrap());
         picker.take_job(&have, None).unwrap();
         assert_eq!(picker.ask(BOB, piece, 0), second);
-        assert_eq!(picker.on_block(ANN, second.unwrap()), Arrival::Fresh(Some(BOB)));
+        assert_eq!(picker.on_block(ANN, second.unwrap()), Arrival::Fresh([Some(BOB), None]));
+    }
+
+    #[test]
+    fn a_block_of_which_two_are_asked_can_come_from_a_third() {
+        let mut picker = picker(1, 1);
+        let have = all(&picker);
+        let piece = picker.take_job(&have, None).unwrap();
+        let block = picker.ask(ANN, piece, 9_000).unwrap();
+        assert_eq!(picker.ask_late(BOB, &have, 0, 100), Some(block));
+        assert!(!picker.give_back(ANN, block));
+        assert_eq!(picker.ask_late(CAT, &have, 0, 100), Some(block));
+        assert_eq!(picker.on_block(ANN, block), Arrival::Fresh([Some(BOB), Some(CAT)]));
     }
 
     #[test]

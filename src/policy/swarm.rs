@@ -30,6 +30,7 @@ pub struct Swarm {
     live: BTreeSet<SessionId>,
     banned: BTreeSet<SessionId>,
     hungry: BTreeSet<SessionId>,
+    outrun: BTreeSet<SessionId>,
     rings: Vec<SessionId>,
 }
 
@@ -54,6 +55,7 @@ impl Swarm {
             live: BTreeSet::new(),
             banned: BTreeSet::new(),
             hungry: BTreeSet::new(),
+            outrun: BTreeSet::new(),
             rings: Vec::new(),
         }
     }
@@ -91,6 +93,7 @@ impl Swarm {
         self.live.remove(&who);
         self.banned.remove(&who);
         self.hungry.remove(&who);
+        self.outrun.remove(&who);
     }
 
     /// How many sessions there are.
@@ -132,9 +135,17 @@ impl Swarm {
         self.hungry.clear();
     }
 
-    /// This session should look.
-    pub fn ring(&mut self, who: SessionId) {
-        self.rings.push(who);
+    /// Somebody else brought a block that this session asked for: it should take its request back.
+    pub fn outrun(&mut self, who: SessionId) {
+        if self.live.contains(&who) {
+            self.outrun.insert(who);
+            self.rings.push(who);
+        }
+    }
+
+    /// Whether this session was outrun since it last asked.
+    pub fn take_outrun(&mut self, who: SessionId) -> bool {
+        self.outrun.remove(&who)
     }
 
     /// Takes the list of those whose wakers are to be rung, once the lock is released.
