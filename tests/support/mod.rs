@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test uses a part of it
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+pub mod case;
 pub mod peer;
 pub mod program;
 pub mod scratch;

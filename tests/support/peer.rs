@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use super::torrent::Payload;
 
@@ -250,18 +250,26 @@ impl Drop for Note<'_> {
     }
 }
 
-/// A running peer. It ends when it is dropped.
+/// A running peer. It ends when it is dropped, and panics then if the program broke a rule.
 pub struct Peer {
     shared: Arc<Shared>,
     address: SocketAddr,
+    opened: Sender<()>,
 }
 
 impl Peer {
     /// At an address in 127.0.0.0/8 that no other peer of this process has.
     pub fn start(payload: &Payload, behaviour: Behaviour) -> Self {
+        let peer = Self::closed(payload, behaviour);
+        peer.open();
+        peer
+    }
+
+    /// The same, but whoever connects is kept waiting, and not in the record, until it opens.
+    pub fn closed(payload: &Payload, behaviour: Behaviour) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(1);
         let [high, low] = NEXT.fetch_add(1, SeqCst).to_be_bytes();
-        Self::start_at(Ipv4Addr::new(127, 77, high, low).into(), payload, behaviour).unwrap()
+        Self::closed_at(Ipv4Addr::new(127, 77, high, low).into(), payload, behaviour).unwrap()
     }
 
     /// An honest seeder.
@@ -271,6 +279,12 @@ impl Peer {
 
     /// At `ip`, if the machine has that.
     pub fn start_at(ip: IpAddr, payload: &Payload, behaviour: Behaviour) -> io::Result<Self> {
+        let peer = Self::closed_at(ip, payload, behaviour)?;
+        peer.open();
+        Ok(peer)
+    }
+
+    fn closed_at(ip: IpAddr, payload: &Payload, behaviour: Behaviour) -> io::Result<Self> {
         let listener = TcpListener::bind((ip, 0))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
@@ -282,8 +296,14 @@ impl Peer {
             streams: Mutex::default(),
         });
         let server = Arc::clone(&shared);
-        thread::spawn(move || listen(&listener, &server));
-        Ok(Self { shared, address })
+        let (opened, opens) = bounded(1);
+        thread::spawn(move || opens.recv().map(|()| listen(&listener, &server)));
+        Ok(Self { shared, address, opened })
+    }
+
+    /// Lets in whoever waits and whoever comes.
+    pub fn open(&self) {
+        let _open_already = self.opened.try_send(());
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -314,6 +334,10 @@ impl Drop for Peer {
         let _wakes_the_accept = TcpStream::connect(self.address);
         for stream in self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _gone = stream.shutdown(Shutdown::Both);
+        }
+        // A test that fails says so with its own words.
+        if !thread::panicking() {
+            assert_eq!(self.record().broken, [""; 0], "the program broke a rule");
         }
     }
 }

@@ -1,0 +1,90 @@
+//! One torrent, and the directory that the built program downloads it to.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::peer::{Peer, Record};
+use super::program::{self, Outcome, Running};
+use super::scratch::Scratch;
+use super::torrent::Torrent;
+
+/// What no run takes, however busy the machine is.
+pub const LIMIT: Duration = Duration::from_secs(40);
+
+/// Everything goes when it is dropped.
+pub struct Case {
+    pub torrent: Torrent,
+    scratch: Scratch,
+    pub file: PathBuf,
+    pub out: PathBuf,
+}
+
+impl Case {
+    /// No other test of the process may use the torrent's name.
+    pub fn new(torrent: Torrent) -> Self {
+        let scratch = Scratch::new(&torrent.name);
+        let file = torrent.write_to(scratch.path());
+        let out = scratch.join("out");
+        Self { torrent, scratch, file, out }
+    }
+
+    /// A place beside the torrent file and the output directory.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+
+    /// Where the files lie.
+    pub fn place(&self) -> PathBuf {
+        self.out.join(&self.torrent.name)
+    }
+
+    /// Starts the program with these options, and a `--peer` for each peer.
+    pub fn start(&self, peers: &[&Peer], options: &[&str]) -> Running {
+        let mut arguments: Vec<OsString> = options.iter().map(Into::into).collect();
+        for peer in peers {
+            arguments.extend(["--peer".into(), peer.address().to_string().into()]);
+        }
+        arguments.extend([self.file.as_os_str(), self.out.as_os_str()].map(Into::into));
+        program::start(arguments)
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, peers: &[&Peer], options: &[&str]) -> Outcome {
+        self.start(peers, options).wait(LIMIT)
+    }
+
+    /// The same, and everything must be there at the end.
+    #[track_caller]
+    pub fn complete(&self, peers: &[&Peer], options: &[&str]) -> Outcome {
+        let outcome = self.run(peers, options);
+        self.assert_complete(&outcome);
+        outcome
+    }
+
+    /// The run ended well, every byte is right, and one line says so.
+    #[track_caller]
+    pub fn assert_complete(&self, outcome: &Outcome) {
+        outcome.assert_status(0);
+        self.torrent.assert_is_in(&self.out);
+        assert_eq!(outcome.stdout.lines().count(), 1, "{outcome:#?}");
+        assert!(outcome.stdout.starts_with(&shown(&self.place())), "{outcome:#?}");
+    }
+
+    /// Writes what a seeder has to the output directory.
+    pub fn seed(&self) {
+        self.torrent.write_payload_to(&self.out);
+    }
+}
+
+/// A path as the program says it.
+pub fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The pieces that the program asked a peer for, each once.
+pub fn pieces_asked(record: &Record) -> Vec<usize> {
+    let pieces: BTreeSet<usize> = record.requests.iter().map(|(piece, ..)| *piece).collect();
+    pieces.into_iter().collect()
+}
