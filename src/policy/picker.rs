@@ -14,7 +14,8 @@
 //! 5. When nothing is left to ask, a block that another peer is late with is asked for a second
 //!    time, the latest first; whoever loses that race is told to cancel.
 //! 6. A piece that was wrong, with blocks from several peers, is fetched again from one peer
-//!    alone, so that it is plain who sent the bad block.
+//!    alone, so that it is plain who sent the bad block. If that peer gives up, it is open to all
+//!    again: one that falls silent could keep it for ever.
 //!
 //! Pure: times are milliseconds that the caller counts from a start of its own.
 
@@ -238,6 +239,10 @@ impl Picker {
     pub fn end_job(&mut self, piece: PieceIndex) {
         let Some(open) = self.open.get_mut(&piece) else { return };
         open.workers = open.workers.saturating_sub(1);
+        if open.alone && open.workers == 0 {
+            open.alone = false;
+            self.suspect.remove(&piece);
+        }
         // Nothing came and nobody is asked: it is as if it had never been begun.
         if open.workers == 0 && open.free as usize == open.blocks.len() {
             self.open.remove(&piece);
@@ -589,6 +594,36 @@ mod tests {
             assert_eq!(picker.on_failed(piece), [ANN, other]);
         }
         assert!(picker.suspect.contains(&picker.geometry.piece(0).unwrap()));
+    }
+
+    #[test]
+    fn a_bad_piece_that_a_silent_peer_got_alone_is_open_to_all_once_it_gives_up() {
+        for comes in [0, 1] {
+            let mut picker = picker(1, 3);
+            let have = all(&picker);
+            let piece = picker.take_job(&have, None).unwrap();
+            for who in [ANN, BOB, BOB] {
+                let block = picker.ask(who, piece, 0).unwrap();
+                picker.on_block(who, block);
+            }
+            picker.on_failed(piece);
+            assert_eq!(picker.take_job(&have, None), Some(piece));
+            let blocks: Vec<Block> = std::iter::from_fn(|| picker.ask(ANN, piece, 1_000)).collect();
+            for block in &blocks[..comes] {
+                picker.on_block(ANN, *block);
+            }
+            for block in &blocks[comes..] {
+                picker.give_back(ANN, *block);
+            }
+            picker.end_job(piece);
+            // It is the first to ask again; now others may join in, and ask for what it owes.
+            assert_eq!(picker.take_job(&have, None), Some(piece));
+            let owed = picker.ask(ANN, piece, 1_000).unwrap();
+            assert_eq!(picker.take_job(&have, None), Some(piece));
+            while picker.ask(BOB, piece, 1_000).is_some() {}
+            assert!(picker.is_end_game());
+            assert_eq!(picker.ask_late(BOB, &have, 2_000, 3_000), Some(owed));
+        }
     }
 
     #[test]
