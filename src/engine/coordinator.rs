@@ -150,9 +150,11 @@ impl Coordinator<'_> {
             }
             Event::Ended(ended) => self.on_ended(&ended),
             Event::Guilty(session) => {
-                if let Some(address) = self.met.get(&session) {
+                // A peer is found guilty once for each wrong piece; it is news the first time.
+                if let Some(address) = self.met.get(&session)
+                    && self.book.ban(address.ip())
+                {
                     warn!("{address} sent wrong data and is banned");
-                    self.book.ban(address.ip());
                 }
             }
             Event::Complete | Event::Finished | Event::Failed(_) => {}

@@ -104,8 +104,9 @@ impl PeerBook {
         self.queue.insert((not_before, entry.number, address));
     }
 
-    /// Never dials this host again.
-    pub fn ban(&mut self, host: IpAddr) {
+    /// Never dials this host again. False if that was so already.
+    pub fn ban(&mut self, host: IpAddr) -> bool {
+        let new = !self.banned.contains(&host);
         if self.banned.len() < BANNED_MAX {
             self.banned.insert(host);
         }
@@ -114,6 +115,7 @@ impl PeerBook {
         for place in gone {
             self.queue.remove(&place);
         }
+        new
     }
 
     /// Whether somebody could be dialled right now.
@@ -179,8 +181,8 @@ mod tests {
             book.add(address(number), now);
         }
         assert_eq!(book.next(now), Some(address(1)));
-        book.ban(address(1).ip());
-        book.ban(address(2).ip());
+        assert!(book.ban(address(1).ip()) && book.ban(address(2).ip()));
+        assert!(!book.ban(address(1).ip()));
         book.on_end(address(1), &SessionEnd::Banned, true, true, now);
         assert_eq!(book.next(now), Some(address(3)));
         book.on_end(address(3), &SessionEnd::Ourselves, true, false, now);
