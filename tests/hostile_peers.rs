@@ -1,0 +1,297 @@
+//! The built program among peers that misbehave in every way that the tests' peer knows: it gets
+//! every byte from whoever is honest, and is done with the others as it should be.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use std::thread;
+use std::time::Duration;
+
+use rusty_torrent::limits::REDIAL_MIN_MS;
+
+use support::case::Case;
+use support::peer::{Behaviour, Blocks, Choking, Greeting, Noise, Peer, Record, Silent, Tells};
+use support::torrent::{Torrent, file};
+
+const PIECE: usize = 32 << 10;
+/// The last byte of a bitfield has spare bits, the last piece is short.
+const LENGTH: usize = 30 * PIECE + 1000;
+
+/// Whether a peer has shown what it does.
+type Shown = fn(&Record) -> bool;
+
+fn odd(change: impl FnOnce(&mut Behaviour)) -> Behaviour {
+    let mut behaviour = Behaviour::default();
+    change(&mut behaviour);
+    behaviour
+}
+
+/// Does this for each case, several at a time; the names of all that failed are told at the end.
+fn for_each<T: Send>(cases: Vec<(&'static str, T)>, check: impl Fn(&str, T) + Sync) {
+    let mut failed = Vec::new();
+    let mut cases = cases.into_iter().peekable();
+    while cases.peek().is_some() {
+        thread::scope(|scope| {
+            let check = &check;
+            let batch = cases.by_ref().take(8);
+            let runs: Vec<_> =
+                batch.map(|(name, case)| (name, scope.spawn(move || check(name, case)))).collect();
+            for (name, run) in runs {
+                failed.extend(run.join().is_err().then_some(name));
+            }
+        });
+    }
+    assert_eq!(failed, [""; 0], "these failed, for the reasons above");
+}
+
+// ---- oddities that do no harm ------------------------------------------------------------------
+
+#[test]
+fn oddities_that_do_no_harm_do_not_end_a_session() {
+    let late = Duration::from_millis(300);
+    let cases = vec![
+        ("have all", odd(|odd| odd.tells = Tells::HaveAll)),
+        ("haves", odd(|odd| odd.tells = Tells::Haves)),
+        (
+            "haves, old wire",
+            odd(|odd| (odd.tells, odd.fast, odd.reqq) = (Tells::Haves, false, None)),
+        ),
+        ("late haves", odd(|odd| odd.tells = Tells::LateHaves(late))),
+        ("late haves, old", odd(|odd| (odd.tells, odd.fast) = (Tells::LateHaves(late), false))),
+        ("late bitfield", odd(|odd| odd.tells = Tells::LateBitfield)),
+        ("spare bits", odd(|odd| odd.tells = Tells::SpareBits)),
+        ("lets in unasked", odd(|odd| odd.choking = Choking::AtOnce)),
+        ("flaps", odd(|odd| odd.choking = Choking::Flaps(5, Duration::from_millis(30)))),
+        (
+            "flaps, old wire",
+            odd(|odd| {
+                odd.choking = Choking::Flaps(5, Duration::from_millis(30));
+                odd.fast = false;
+            }),
+        ),
+        ("blocks twice", odd(|odd| odd.blocks = Blocks::Twice)),
+        ("unknown messages", odd(|odd| odd.noise = Some(Noise::Unknown))),
+        ("no dictionary", odd(|odd| odd.noise = Some(Noise::BadHello))),
+        ("asks for all", odd(|odd| odd.noise = Some(Noise::Leeches))),
+    ];
+    for_each(cases, |name, behaviour| {
+        let case = Case::new(Torrent::single(&format!("harmless {name}"), LENGTH, PIECE));
+        // Alone: there is nobody else who could have brought it.
+        let peer = Peer::start(&case.torrent.payload, behaviour);
+        case.complete(&[&peer], &[]);
+        assert_eq!(peer.record().connections, 1, "{name}");
+        assert_eq!(peer.record().uploads, 0, "{name}");
+    });
+}
+
+#[test]
+fn every_request_of_a_leech_is_turned_down() {
+    for fast in [true, false] {
+        let case = Case::new(Torrent::single(&format!("leech {fast}"), LENGTH, PIECE));
+        let behaviour = odd(|odd| (odd.noise, odd.fast) = (Some(Noise::Leeches), fast));
+        let peer = Peer::start(&case.torrent.payload, behaviour);
+        case.complete(&[&peer], &[]);
+        let record = peer.record();
+        // Without BEP 6 there is no way to say it but the choke that was never lifted.
+        let rejects = if fast { case.torrent.payload.pieces() } else { 0 };
+        assert_eq!((record.rejects, record.uploads, record.unchokes), (rejects, 0, 0));
+    }
+}
+
+// ---- rules that are broken ---------------------------------------------------------------------
+
+#[test]
+fn whoever_breaks_a_rule_is_left_and_another_brings_everything() {
+    let cases = vec![
+        ("wrong info-hash", odd(|odd| odd.greeting = Greeting::WrongInfoHash)),
+        ("own peer id", odd(|odd| odd.greeting = Greeting::EchoesPeerId)),
+        ("web server", odd(|odd| odd.greeting = Greeting::Http)),
+        ("long bitfield", odd(|odd| odd.tells = Tells::LongBitfield)),
+        ("short bitfield", odd(|odd| odd.tells = Tells::ShortBitfield)),
+        ("two bitfields", odd(|odd| odd.tells = Tells::Twice)),
+        ("long blocks", odd(|odd| odd.blocks = Blocks::Long)),
+        ("corrupt", odd(|odd| odd.blocks = Blocks::Corrupt)),
+        ("corrupt at times", odd(|odd| odd.blocks = Blocks::CorruptShare(20))),
+        ("corrupt pieces", odd(|odd| odd.blocks = Blocks::CorruptPieces(vec![3, 17]))),
+        ("2 GiB message", odd(|odd| odd.noise = Some(Noise::HugeLength))),
+        ("long block", odd(|odd| odd.noise = Some(Noise::LongBlock))),
+        ("no such piece", odd(|odd| odd.noise = Some(Noise::HaveOutOfRange))),
+        ("keep-alives", odd(|odd| odd.noise = Some(Noise::KeepAlives))),
+        ("haves", odd(|odd| odd.noise = Some(Noise::Haves))),
+        ("requests", odd(|odd| odd.noise = Some(Noise::Requests))),
+        ("requests, old", odd(|odd| (odd.noise, odd.fast) = (Some(Noise::Requests), false))),
+        ("unchokes", odd(|odd| odd.noise = Some(Noise::Unchokes))),
+    ];
+    for_each(cases, |name, behaviour| {
+        // None of them ends the connection.
+        let outcome =
+            beside_an_honest_peer(name, behaviour, |bad| bad.connections > 0 && bad.open == 0);
+        let banned = outcome.contains("sent wrong data and is banned");
+        assert_eq!(banned, name.starts_with("corrupt"), "{outcome}");
+    });
+}
+
+#[test]
+fn peers_that_bring_nothing_keep_nobody_from_finishing() {
+    let sent = |bad: &Record| !bad.sent.is_empty();
+    let told = |bad: &Record| bad.first.is_some();
+    let cases: Vec<(_, (_, Shown))> = vec![
+        ("closes", (odd(|odd| odd.greeting = Greeting::Closes), |bad| bad.handshakes > 0)),
+        ("tells nothing", (odd(|odd| odd.tells = Tells::Nothing), told)),
+        ("never lets in", (odd(|odd| odd.choking = Choking::Never), |bad| bad.interested > 0)),
+        (
+            "after accept",
+            (odd(|odd| odd.silent = Some(Silent::AfterAccept)), |bad| bad.connections > 0),
+        ),
+        (
+            "after handshake",
+            (odd(|odd| odd.silent = Some(Silent::AfterHandshake)), |bad| bad.handshakes > 0),
+        ),
+        (
+            "after bitfield",
+            (odd(|odd| odd.silent = Some(Silent::AfterBitfield)), |bad| bad.handshakes > 0),
+        ),
+        (
+            "after some blocks",
+            (odd(|odd| odd.silent = Some(Silent::AfterBlocks(9))), |bad| bad.sent.len() == 9),
+        ),
+        ("inside a block", (odd(|odd| odd.silent = Some(Silent::InsideFirstBlock)), sent)),
+        ("wrong piece", (odd(|odd| odd.blocks = Blocks::WrongPiece), sent)),
+        ("wrong begin", (odd(|odd| odd.blocks = Blocks::WrongBegin), sent)),
+        // One of them may be wrong data for a block that is asked for.
+        ("unasked blocks", (odd(|odd| odd.blocks = Blocks::Unrequested), sent)),
+        ("short blocks", (odd(|odd| odd.blocks = Blocks::Short), sent)),
+        ("resets", (odd(|odd| odd.blocks = Blocks::ResetInside(9)), |bad| bad.sent.len() >= 9)),
+        ("trickles", (odd(|odd| odd.blocks = Blocks::Trickle), sent)),
+        ("rejects all", (odd(|odd| odd.blocks = Blocks::Rejected), sent)),
+    ];
+    for_each(cases, |name, (behaviour, shown)| {
+        beside_an_honest_peer(name, behaviour, shown);
+    });
+}
+
+/// Downloads from the bad peer until it is as bad as `shown` says, and only then from an honest
+/// one as well. Returns what was said.
+fn beside_an_honest_peer(
+    name: &str,
+    behaviour: Behaviour,
+    shown: impl Fn(&Record) -> bool,
+) -> String {
+    let case = Case::new(Torrent::single(&format!("beside {name}"), LENGTH, PIECE));
+    let bad = Peer::start(&case.torrent.payload, behaviour);
+    let honest = Peer::closed(&case.torrent.payload, Behaviour::default());
+    let run = case.start(&[&bad, &honest], &[]);
+    bad.wait_until(shown);
+    honest.open();
+    let outcome = run.wait(support::case::LIMIT);
+    case.assert_complete(&outcome);
+    assert!(!honest.record().sent.is_empty(), "{name}");
+    assert_eq!(honest.record().connections, 1, "{name}: the honest one is kept");
+    outcome.stderr
+}
+
+// ---- wrong data --------------------------------------------------------------------------------
+
+#[test]
+fn whoever_sends_wrong_data_is_banned_for_the_run() {
+    let case = Case::new(Torrent::single("banned", LENGTH, PIECE));
+    let corrupt = Behaviour { blocks: Blocks::Corrupt, ..Behaviour::default() };
+    let bad = Peer::start(&case.torrent.payload, corrupt);
+    let echo = odd(|odd| odd.greeting = Greeting::EchoesPeerId);
+    let ourselves = Peer::start(&case.torrent.payload, echo);
+    // Slow enough that whoever merely failed would be dialled again meanwhile.
+    let pause = Duration::from_millis(2 * u64::from(REDIAL_MIN_MS)) / 61;
+    let slow = Behaviour { block_pause: pause, ..Behaviour::default() };
+    let honest = Peer::closed(&case.torrent.payload, slow);
+    let run = case.start(&[&bad, &ourselves, &honest], &[]);
+    bad.wait_until(|bad| bad.connections > 0 && bad.open == 0);
+    honest.open();
+    let outcome = run.wait(support::case::LIMIT);
+    case.assert_complete(&outcome);
+    assert_eq!(bad.record().connections, 1);
+    assert_eq!(ourselves.record().connections, 1, "nobody is dialled twice who is ourselves");
+    let said = format!("{} sent wrong data and is banned", bad.address());
+    assert_eq!(outcome.stderr.matches("banned").count(), 1, "{outcome:#?}");
+    assert!(outcome.stderr.contains(&said), "{outcome:#?}");
+}
+
+#[test]
+fn among_many_senders_of_a_piece_only_the_guilty_one_is_banned() {
+    // Pieces of 64 blocks that all work on together.
+    let case = Case::new(Torrent::single("shared guilt", 2 << 20, 1 << 20));
+    let pause = Duration::from_millis(4);
+    let with = |blocks| Behaviour { blocks, block_pause: pause, ..Behaviour::default() };
+    let bad = Peer::start(&case.torrent.payload, with(Blocks::CorruptShare(30)));
+    let honest: Vec<Peer> =
+        (0..3).map(|_| Peer::closed(&case.torrent.payload, with(Blocks::Honest))).collect();
+    let mut peers: Vec<&Peer> = honest.iter().collect();
+    peers.push(&bad);
+    let run = case.start(&peers, &[]);
+    bad.wait_until(|bad| bad.sent.len() > 4);
+    honest.iter().for_each(Peer::open);
+    let outcome = run.wait(support::case::LIMIT);
+    case.assert_complete(&outcome);
+    for peer in &honest {
+        assert!(!outcome.stderr.contains(&peer.address().to_string()), "{outcome:#?}");
+        assert_eq!(peer.record().connections, 1);
+    }
+}
+
+// ---- all at once -------------------------------------------------------------------------------
+
+#[test]
+fn a_crowd_of_every_kind_keeps_nobody_from_finishing() {
+    let files = [file("a", 10 * PIECE + 1), file("empty", 0), file("b", 30 * PIECE)];
+    let case = Case::new(Torrent::multi("crowd", &files, PIECE));
+    let payload = &case.torrent.payload;
+    let crowd = [
+        odd(|odd| odd.blocks = Blocks::Corrupt),
+        odd(|odd| odd.blocks = Blocks::CorruptShare(50)),
+        odd(|odd| odd.blocks = Blocks::Unrequested),
+        odd(|odd| odd.blocks = Blocks::ResetInside(5)),
+        odd(|odd| odd.blocks = Blocks::Rejected),
+        odd(|odd| odd.blocks = Blocks::WrongPiece),
+        odd(|odd| odd.blocks = Blocks::Trickle),
+        odd(|odd| odd.silent = Some(Silent::AfterBlocks(3))),
+        odd(|odd| odd.silent = Some(Silent::InsideFirstBlock)),
+        odd(|odd| odd.choking = Choking::Flaps(2, Duration::from_millis(50))),
+        odd(|odd| odd.noise = Some(Noise::Requests)),
+        odd(|odd| odd.noise = Some(Noise::KeepAlives)),
+        odd(|odd| odd.has = Some(vec![1, 3])),
+    ];
+    let mut peers: Vec<Peer> =
+        crowd.into_iter().map(|behaviour| Peer::start(payload, behaviour)).collect();
+    let slow = Behaviour { block_pause: Duration::from_millis(20), ..Behaviour::default() };
+    peers.push(Peer::start(payload, slow));
+    case.complete(&peers.iter().collect::<Vec<_>>(), &[]);
+}
+
+#[test]
+fn useless_peers_make_room_for_a_good_one() {
+    let case = Case::new(Torrent::single("useless", LENGTH, PIECE));
+    let payload = &case.torrent.payload;
+    let kinds = [
+        // Those that choke are waited for longer, so they come first and in the first round only.
+        odd(|odd| odd.choking = Choking::Never),
+        odd(|odd| odd.silent = Some(Silent::AfterHandshake)),
+        odd(|odd| odd.tells = Tells::Nothing),
+        odd(|odd| odd.blocks = Blocks::Trickle),
+        odd(|odd| odd.blocks = Blocks::Rejected),
+        odd(|odd| odd.silent = Some(Silent::InsideFirstBlock)),
+    ];
+    let kind = |number: usize| match number {
+        0..5 => &kinds[0],
+        _ => &kinds[1 + number % 5],
+    };
+    let useless: Vec<Peer> =
+        (0..40).map(|number| Peer::start(payload, kind(number).clone())).collect();
+    let good = Peer::honest(payload);
+    let mut peers: Vec<&Peer> = useless.iter().collect();
+    peers.push(&good);
+    let outcome = case.complete(&peers, &["--max-peers", "20"]);
+    assert!(useless.iter().all(|peer| peer.record().connections > 0), "all had their turn");
+    assert!(good.record().sent.len() >= case.torrent.payload.bytes.len() / (16 << 10));
+    // Where it is no terminal, how far it is is told in whole lines.
+    assert!(outcome.stderr.contains("0.0 %, 0 B of "), "{outcome:#?}");
+    assert!(!outcome.stderr.contains(['\x1b', '\r']), "{outcome:#?}");
+}
