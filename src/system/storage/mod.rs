@@ -221,9 +221,9 @@ mod tests {
 
     #[test]
     fn bytes_that_were_announced_may_come_late_or_never() {
-        let (scratch, length) = (Scratch::new("announced"), 5u64 << 20);
-        let mut storage = sparse(&scratch.0, length);
-        let bytes: Vec<u8> = (0..=250u8).cycle().take(length as usize).collect();
+        let (scratch, length) = (Scratch::new("announced"), 5 << 20);
+        let mut storage = sparse(&scratch.0, length as u64);
+        let bytes: Vec<u8> = (0..=250u8).cycle().take(length).collect();
         // Begin, end, and what is said to follow: more or less than does, over windows' borders.
         let stretches = [
             (0, 1 << 20, 3 << 20),
