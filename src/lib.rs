@@ -20,6 +20,8 @@ pub mod limits;
 pub mod policy;
 pub mod progress;
 pub mod protocol;
+#[cfg(test)]
+mod stopwatch;
 pub mod system;
 pub mod text;
 pub mod units;
