@@ -4,12 +4,15 @@
 //! those named before it; a test holds this true.
 //!
 //! ```text
-//! 5  main.rs cli progress   what was typed, what is shown, the exit status
-//! 4  engine/                threads: coordinator, pool, session, writer, announcer, recheck
-//! 3  system/                walls to the OS: link, waker, signals, storage
-//! 2  policy/                decisions, no I/O, time passed in: picker, conversation, peer book, tiers
-//! 1  protocol/              bytes <-> values, no I/O: bencode, names, metainfo, handshake, message, trackers
-//! 0  units bitfield limits error text
+//! 5  progress cli main      what is shown, what was typed, the exit status
+//! 4  engine/                threads: announcer, recheck, chunk, session, event, writer, pool,
+//!                           coordinator, download
+//! 3  system/                walls to the OS: buffer, link, signals, storage
+//! 2  policy/                decisions, no I/O, time passed in: rate, pipeline, rarity, picker,
+//!                           blame, swarm, conversation, peer_book, tiers
+//! 1  protocol/              bytes <-> values, no I/O: bencode, names, metainfo, handshake, message,
+//!                           extension, tracker, tracker_http, tracker_udp
+//! 0  limits units bitfield text error
 //! ```
 
 pub mod bitfield;

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::engine::download::Progress;
+use crate::engine::coordinator::Progress;
 use crate::limits::{PLAIN_LINE_MS, STATUS_WIDTH_MAX, STATUS_WIDTH_MIN};
 use crate::units::Bytes;
 

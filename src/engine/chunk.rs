@@ -23,6 +23,14 @@ impl Chunk {
     }
 }
 
+/// What the writer is asked to do.
+pub enum ToWriter {
+    /// Write these blocks.
+    Chunk(Chunk),
+    /// Nothing more will come that matters: report that all is done and end.
+    Finish,
+}
+
 /// The chunks that nobody uses at the moment.
 ///
 /// Who may block: a session that wants to read waits here until the writer, which waits for

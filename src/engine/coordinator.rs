@@ -11,10 +11,9 @@ use crossbeam_channel::{Receiver, Sender, select};
 use log::{debug, info, warn};
 
 use crate::engine::announcer::{Announced, Announcer, Job};
-use crate::engine::download::Progress;
+use crate::engine::chunk::ToWriter;
 use crate::engine::event::Event;
 use crate::engine::session::{Ended, Shared};
-use crate::engine::writer::ToWriter;
 use crate::error::Fatal;
 use crate::limits::{
     COMPLAINT_MS, FAREWELL_BUDGET_MS, FINISH_TIMEOUT_MS, NUMWANT, SESSIONS_REMEMBERED_MAX, TICK_MS,
@@ -29,6 +28,33 @@ const TICK: Duration = Duration::from_millis(TICK_MS as u64);
 const COMPLAINT: Duration = Duration::from_millis(COMPLAINT_MS as u64);
 const FINISH_TIMEOUT: Duration = Duration::from_millis(FINISH_TIMEOUT_MS as u64);
 const FAREWELL_BUDGET: Duration = Duration::from_millis(FAREWELL_BUDGET_MS);
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Data that is there already is being hashed.
+    Checking {
+        /// Bytes that were looked at.
+        looked: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// What is missing is being fetched.
+    Downloading {
+        /// Bytes that are verified.
+        had: u64,
+        /// Bytes in all.
+        total: u64,
+        /// Bytes a second that come in.
+        per_second: u64,
+        /// How long it will take at this rate.
+        left: Option<Duration>,
+        /// Peers that are connected.
+        peers: usize,
+        /// Addresses that are known.
+        known: usize,
+    },
+}
 
 /// What the coordinator hears and steers with.
 pub struct Coordinator<'a> {

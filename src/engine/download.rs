@@ -15,7 +15,7 @@ use log::{info, warn};
 use crate::bitfield::Bitfield;
 use crate::engine::announcer::{Announcer, Patience};
 use crate::engine::chunk::ChunkPool;
-use crate::engine::coordinator::Coordinator;
+use crate::engine::coordinator::{Coordinator, Progress};
 use crate::engine::recheck::recheck;
 use crate::engine::session::{Permit, Shared};
 use crate::engine::{pool, writer};
@@ -49,33 +49,6 @@ pub struct Options {
     pub port: u16,
     /// The run ends when no piece was verified for this long.
     pub patience: Option<Duration>,
-}
-
-/// How far it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Progress {
-    /// Data that is there already is being hashed.
-    Checking {
-        /// Bytes that were looked at.
-        looked: u64,
-        /// Bytes in all.
-        total: u64,
-    },
-    /// What is missing is being fetched.
-    Downloading {
-        /// Bytes that are verified.
-        had: u64,
-        /// Bytes in all.
-        total: u64,
-        /// Bytes a second that come in.
-        per_second: u64,
-        /// How long it will take at this rate.
-        left: Option<Duration>,
-        /// Peers that are connected.
-        peers: usize,
-        /// Addresses that are known.
-        known: usize,
-    },
 }
 
 /// What was done.

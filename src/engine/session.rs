@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use log::debug;
 
-use crate::engine::chunk::{Chunk, ChunkPool};
-use crate::engine::writer::ToWriter;
+use crate::engine::chunk::{Chunk, ChunkPool, ToWriter};
 use crate::limits::{CACHE_LINE_BYTES, CHUNK_LENGTH_BYTES, DIAL_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS};
 use crate::policy::conversation::{Conversation, Received, SessionEnd};
 use crate::policy::swarm::Swarm;

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use log::{debug, info};
 use sha1::{Digest as _, Sha1};
 
-use crate::engine::chunk::{Chunk, ChunkPool};
+use crate::engine::chunk::{Chunk, ChunkPool, ToWriter};
 use crate::engine::event::Event;
 use crate::engine::session::Shared;
 use crate::error::Fatal;
@@ -26,14 +26,6 @@ use crate::policy::conversation::Received;
 use crate::protocol::metainfo::Metainfo;
 use crate::system::storage::Storage;
 use crate::units::{Block, Geometry, PieceIndex, SessionId};
-
-/// What the writer is asked to do.
-pub enum ToWriter {
-    /// Write these blocks.
-    Chunk(Chunk),
-    /// Nothing more will come that matters: report [`Event::Finished`] and end.
-    Finish,
-}
 
 /// Starts the writer's thread.
 ///
