@@ -91,6 +91,8 @@ struct Request {
     ahead: u32,
     /// It is for a block that another peer is late with.
     late: bool,
+    /// It was sent before, and given up.
+    again: bool,
 }
 
 /// A piece that blocks are asked for from.
@@ -122,6 +124,11 @@ pub struct Conversation {
     requests: VecDeque<Request>,
     late_requests: usize,
     given_up: Vec<Block>,
+    /// Requests that were given up as late. The peer has them still: they count as out, and are
+    /// not sent again.
+    owed: Vec<Block>,
+    owed_since: Option<Instant>,
+    /// Blocks that are not on their way any longer, as far as is known, but are taken if they come.
     overdue: VecDeque<Block>,
     last_piece: Option<PieceIndex>,
     pipeline: Pipeline,
@@ -169,6 +176,8 @@ impl Conversation {
             requests: VecDeque::new(),
             late_requests: 0,
             given_up: Vec::new(),
+            owed: Vec::new(),
+            owed_since: None,
             overdue: VecDeque::new(),
             last_piece: None,
             pipeline: Pipeline::default(),
@@ -350,14 +359,19 @@ impl Conversation {
             if let Some(at) = self.requests.iter().position(|request| request.block == block) {
                 self.last_block = Some(now);
                 if let Some(request) = self.requests.remove(at) {
-                    self.pipeline.on_block(now - request.sent, request.ahead);
+                    if request.again {
+                        self.pipeline.on_late_block();
+                    } else {
+                        self.pipeline.on_block(now - request.sent, request.ahead);
+                    }
                     self.close(&request);
                 }
                 return Ok(Some(block));
             }
-            if let Some(at) = self.overdue.iter().position(|late| *late == block) {
+            let overdue = self.overdue.iter().position(|late| *late == block);
+            if self.take_owed(block) || overdue.and_then(|at| self.overdue.remove(at)).is_some() {
                 self.last_block = Some(now);
-                self.overdue.remove(at);
+                self.pipeline.on_late_block();
                 return Ok(Some(block));
             }
         }
@@ -375,6 +389,7 @@ impl Conversation {
         // is the end of them all.
         if !self.fast {
             self.give_up_all();
+            self.write_off();
         }
         // Nor is more asked of the jobs under way: what is left of them is for others.
         let allowed = &self.allowed_fast;
@@ -410,13 +425,17 @@ impl Conversation {
     fn on_reject(&mut self, range: Range, now: Instant) -> Result<(), SessionEnd> {
         let request = self.requests.iter().position(|request| Range::from(request.block) == range);
         let Some(request) = request.and_then(|at| self.requests.remove(at)) else {
+            self.owed.retain(|block| Range::from(*block) != range);
             return self.count_idle_message(now);
         };
         self.close(&request);
         self.given_up.push(request.block);
         if !self.chokes_us {
             self.rejects += 1;
-            self.pipeline.on_reject();
+            // A peer that comes to itself first answers what was cancelled meanwhile.
+            if !self.pipeline.is_snubbed() {
+                self.pipeline.on_reject();
+            }
             self.paused_until = Some(now + REJECT_PAUSE);
         }
         if self.rejects > REJECTS_MAX {
@@ -547,20 +566,32 @@ impl Conversation {
         }
     }
 
-    /// Every request that is out is given up, though its block is still taken if it comes.
+    /// Every request that is out is given up: others can have its block. The peer owes it still.
     fn give_up_all(&mut self) {
         for request in std::mem::take(&mut self.requests) {
             self.close(&request);
             self.given_up.push(request.block);
-            if self.overdue.len() == OVERDUE_MAX {
-                self.overdue.pop_front();
-            }
-            self.overdue.push_back(request.block);
+            self.owed.push(request.block);
         }
+    }
+
+    /// The peer will not send what it owes; but if it does, that is taken.
+    fn write_off(&mut self) {
+        self.overdue.extend(self.owed.drain(..));
+        self.overdue.drain(..self.overdue.len().saturating_sub(OVERDUE_MAX));
+    }
+
+    /// Whether the peer owes `block`; it does so no longer.
+    fn take_owed(&mut self, block: Block) -> bool {
+        let at = self.owed.iter().position(|owed| *owed == block);
+        at.map(|at| self.owed.remove(at)).is_some()
     }
 
     /// Takes back requests whose block has come from somebody else.
     fn cancel_lost_races(&mut self, swarm: &mut Swarm) {
+        for block in self.owed.extract_if(.., |block| !swarm.picker.is_awaited(*block)) {
+            Message::Cancel(block.into()).encode(&mut self.outbox);
+        }
         if !swarm.take_outrun(self.id) {
             return;
         }
@@ -610,7 +641,7 @@ impl Conversation {
 
     /// How many requests more may be out.
     fn room(&self) -> usize {
-        (self.pipeline.depth() as usize).saturating_sub(self.requests.len())
+        (self.pipeline.depth() as usize).saturating_sub(self.requests.len() + self.owed.len())
     }
 
     fn ask(&mut self, swarm: &mut Swarm, permits: &mut u32, now: Instant) {
@@ -627,10 +658,13 @@ impl Conversation {
                     self.hungry = true;
                     break;
                 };
-                Message::Request(block.into()).encode(&mut self.outbox);
+                let again = self.take_owed(block);
+                if !again {
+                    Message::Request(block.into()).encode(&mut self.outbox);
+                }
                 let ahead = u32::try_from(self.requests.len() + 1).unwrap_or(u32::MAX);
                 let late = early.is_none();
-                self.requests.push_back(Request { block, sent: now, ahead, late });
+                self.requests.push_back(Request { block, sent: now, ahead, late, again });
             }
         }
         swarm.set_hungry(self.id, self.hungry);
@@ -693,14 +727,25 @@ impl Conversation {
     // ---- patience ------------------------------------------------------------------------------
 
     fn snub_at(&self) -> Option<Instant> {
-        let oldest = self.requests.front()?.sent;
+        let oldest = self.requests.front().map(|request| request.sent);
+        let oldest = oldest.or(self.owed_since.filter(|_| !self.owed.is_empty()))?;
         Some(self.last_block.map_or(oldest, |block| block.max(oldest)) + SNUB)
     }
 
     fn snub_if_late(&mut self, now: Instant) {
-        if self.snub_at().is_some_and(|at| now >= at) {
-            self.pipeline.on_snub();
-            self.give_up_all();
+        if self.snub_at().is_none_or(|at| now < at) {
+            return;
+        }
+        let lost = self.pipeline.is_snubbed();
+        self.pipeline.on_snub();
+        self.give_up_all();
+        self.owed_since = Some(now);
+        if lost {
+            // Nothing at all since the last time: it may not have them any longer.
+            for block in &self.owed {
+                Message::Cancel((*block).into()).encode(&mut self.outbox);
+            }
+            self.write_off();
         }
     }
 

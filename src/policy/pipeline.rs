@@ -85,6 +85,11 @@ impl Pipeline {
         }
     }
 
+    /// A block came that was given up before: the peer is back, but how fast it is can't be told.
+    pub fn on_late_block(&mut self) {
+        self.snubbed = false;
+    }
+
     /// The peer told how many requests it queues (BEP 10, `reqq`).
     pub fn on_reqq(&mut self, reqq: u32) {
         self.cap = reqq.clamp(1, REQUESTS_IN_FLIGHT_MAX);

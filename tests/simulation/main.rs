@@ -137,6 +137,7 @@ fn liars_are_banned_and_nobody_else() {
     let plan = |rng: &mut fastrand::Rng| {
         let geometry = geometry(100, 8);
         let mut peers = honest(30, geometry, rng);
+        peers.push(Nature { wrong_per_mille: 1_000, ..Nature::seed(geometry) });
         for _ in 0..10 {
             let wrong_per_mille = *rng.choice(&[5, 50, 500, 1_000]).unwrap();
             peers.push(Nature { wrong_per_mille, ..Nature::honest(geometry, rng) });
@@ -166,6 +167,17 @@ fn a_single_seed_that_flaps_is_enough() {
         Plan { geometry, peers, slots: 50, permits: PERMITS, patience: 3_600 * SECOND }
     };
     simulate(plan, |world| assert_wasted_per_mille(world, 20));
+}
+
+#[test]
+fn a_seed_that_falls_silent_now_and_then_sends_little_twice() {
+    let plan = |rng: &mut fastrand::Rng| {
+        let geometry = geometry(60, 16);
+        let sleeps = Some((rng.u64(SECOND..4 * SECOND), rng.u64(4 * SECOND..20 * SECOND)));
+        let peers = vec![Nature { sleeps, fast: rng.bool(), ..Nature::seed(geometry) }];
+        Plan { geometry, peers, slots: 50, permits: PERMITS, patience: 3_600 * SECOND }
+    };
+    simulate(plan, |world| assert_wasted_per_mille(world, 40));
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct Nature {
     pub gains_every: Option<u64>,
     /// It lets us in for so long, then chokes us for so long, and so on.
     pub flaps: Option<(u64, u64)>,
+    /// It sends for so long, then nothing for so long, and so on, without a word.
+    pub sleeps: Option<(u64, u64)>,
     /// It leaves so long after it was connected, in the middle of what it sends.
     pub leaves_after: Option<u64>,
     /// And can be reached again after that.
@@ -54,6 +56,7 @@ impl Nature {
             reqq: Some(250),
             gains_every: None,
             flaps: None,
+            sleeps: None,
             leaves_after: None,
             returns: true,
             wrong_per_mille: 0,
@@ -125,6 +128,8 @@ pub fn right_byte(block: Block) -> u8 {
 pub enum Habit {
     Unchoke,
     Choke,
+    Sleep,
+    Wake,
     Gain,
     Leave,
     /// The block that is on the line has left.
@@ -150,6 +155,7 @@ pub struct Peer {
     queue: VecDeque<Range>,
     on_the_line: Option<Range>,
     blocks_sent: u32,
+    asleep: bool,
 }
 
 impl Peer {
@@ -170,6 +176,7 @@ impl Peer {
             queue: VecDeque::new(),
             on_the_line: None,
             blocks_sent: 0,
+            asleep: false,
         }
     }
 
@@ -190,8 +197,12 @@ impl Peer {
         self.interested = false;
         self.queue.clear();
         self.on_the_line = None;
+        self.asleep = false;
         self.said.clear();
         self.allowed.clear();
+        if let Some((awake, _)) = self.nature.sleeps {
+            self.plans.push((awake, Habit::Sleep));
+        }
         if let Some(after) = self.nature.leaves_after {
             self.plans.push((after, Habit::Leave));
         }
@@ -271,7 +282,7 @@ impl Peer {
     /// Puts the next block on the line, if that is free.
     fn send(&mut self) {
         let stalled = self.nature.stalls_after.is_some_and(|after| self.blocks_sent >= after);
-        if self.on_the_line.is_some() || stalled {
+        if self.on_the_line.is_some() || stalled || self.asleep {
             return;
         }
         self.on_the_line = self.queue.pop_front();
@@ -305,6 +316,15 @@ impl Peer {
                 if let Some((_, closed)) = self.nature.flaps {
                     self.plans.push((closed, Habit::Unchoke));
                 }
+            }
+            Habit::Sleep => {
+                self.asleep = true;
+                self.plans.extend(self.nature.sleeps.map(|(_, asleep)| (asleep, Habit::Wake)));
+            }
+            Habit::Wake => {
+                self.asleep = false;
+                self.plans.extend(self.nature.sleeps.map(|(awake, _)| (awake, Habit::Sleep)));
+                self.send();
             }
             Habit::Gain => self.gain(rng),
             Habit::Sent => {

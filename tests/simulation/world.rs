@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rusty_torrent::bitfield::Bitfield;
-use rusty_torrent::limits::{DIAL_TIMEOUT_MS, REQUESTS_IN_FLIGHT_MAX, SNUB_MS};
+use rusty_torrent::limits::{DIAL_TIMEOUT_MS, REQUESTS_IN_FLIGHT_MAX};
 use rusty_torrent::policy::blame::Blame;
 use rusty_torrent::policy::conversation::{Conversation, Received, SessionEnd};
 use rusty_torrent::policy::peer_book::PeerBook;
@@ -17,8 +17,6 @@ use rusty_torrent::protocol::message::{Message, PIECE_HEADER_LENGTH};
 use rusty_torrent::units::{Geometry, InfoHash, PeerId, PieceIndex, SessionId};
 
 use crate::peer::{Habit, MS, Nature, Peer, SECOND, right_byte};
-
-const SNUB: u64 = SNUB_MS as u64 * MS;
 
 /// How the world is.
 pub struct Plan {
@@ -60,12 +58,8 @@ struct Session {
     have: Bitfield,
     reqq: usize,
     /// Requests that were sent and that nothing has settled yet.
-    out: BTreeMap<(u32, u32), u64>,
-    /// Those of them that are overdue: the peer sent nothing for too long. They may be asked for
-    /// again, of anybody, and they may come all the same.
-    overdue: BTreeSet<(u32, u32)>,
-    last_block: u64,
-    /// Those of the others whose block has come from somebody else meanwhile.
+    out: BTreeSet<(u32, u32)>,
+    /// Those of them whose block has come from somebody else meanwhile.
     lost: BTreeSet<(u32, u32)>,
     /// When something from the peer arrives at the earliest: nothing overtakes.
     arrives: u64,
@@ -347,9 +341,7 @@ impl World {
             allowed: BTreeSet::new(),
             have: Bitfield::none(geometry),
             reqq: REQUESTS_IN_FLIGHT_MAX as usize,
-            out: BTreeMap::new(),
-            overdue: BTreeSet::new(),
-            last_block: 0,
+            out: BTreeSet::new(),
             lost: BTreeSet::new(),
             arrives: self.now,
         });
@@ -437,7 +429,7 @@ impl World {
             Message::Choke => {
                 session.choked = true;
                 if !session.fast {
-                    for (block, _) in std::mem::take(&mut session.out) {
+                    for block in std::mem::take(&mut session.out) {
                         self.settle(peer, session, block);
                     }
                 }
@@ -453,12 +445,7 @@ impl World {
             Message::AllowedFast(piece) => {
                 session.allowed.insert(piece);
             }
-            Message::Piece(piece, begin, _) => {
-                if session.out.contains_key(&(piece, begin)) {
-                    session.last_block = self.now;
-                }
-                self.settle(peer, session, (piece, begin));
-            }
+            Message::Piece(piece, begin, _) => self.settle(peer, session, (piece, begin)),
             Message::Reject(range) => self.settle(peer, session, (range.piece, range.begin)),
             Message::Extended(HELLO, payload) => {
                 let reqq = Hello::decode(payload).and_then(|hello| hello.reqq);
@@ -471,7 +458,6 @@ impl World {
     /// A request is no longer out.
     fn settle(&mut self, peer: usize, session: &mut Session, block: (u32, u32)) {
         session.out.remove(&block);
-        session.overdue.remove(&block);
         session.lost.remove(&block);
         if let Some(asked) = self.asked.get_mut(&block) {
             asked.remove(&peer);
@@ -480,12 +466,6 @@ impl World {
 
     /// Holds what a session says against what it was told.
     fn judge_outbox(&mut self, peer: usize, session: &mut Session, outbox: &[u8]) {
-        let in_time = session.out.iter().filter(|(block, _)| !session.overdue.contains(*block));
-        let oldest = in_time.map(|(_, sent)| *sent).min();
-        if oldest.is_some_and(|sent| self.now >= sent.max(session.last_block) + SNUB) {
-            session.overdue = session.out.keys().copied().collect();
-            session.lost.clear();
-        }
         let mut at = 0;
         while let Some((message, length)) =
             Message::decode(&outbox[at..], self.plan.geometry).expect("it speaks well")
@@ -504,15 +484,13 @@ impl World {
                     let number = range.begin / rusty_torrent::limits::BLOCK_LENGTH;
                     let here = self.written.get(&piece).is_some_and(|p| p.contains_key(&number));
                     assert!(!here, "{block:?} is here");
-                    let before = session.out.insert(block, self.now);
-                    let again = session.overdue.remove(&block);
-                    assert!(before.is_none() || again, "{block:?} was asked of {peer} twice");
+                    assert!(session.out.insert(block), "{block:?} was asked of {peer} twice");
                     assert!(session.out.len() <= session.reqq, "more than {}", session.reqq);
                     self.asked.entry(block).or_default().insert(peer);
                 }
                 Message::Cancel(range) => {
                     let block = (range.piece, range.begin);
-                    assert!(session.out.contains_key(&block), "{block:?} was not asked for");
+                    assert!(session.out.contains(&block), "{block:?} was not asked for");
                     self.tally.cancels += 1;
                     self.settle(peer, session, block);
                 }
@@ -527,7 +505,7 @@ impl World {
         session.conversation.leave(&mut self.swarm, &mut self.permits);
         assert!(self.permits <= self.plan.permits, "a permit was returned twice");
         self.tally.cut_short += u32::from(!session.out.is_empty());
-        for (block, _) in std::mem::take(&mut session.out) {
+        for block in std::mem::take(&mut session.out) {
             self.settle(number, &mut session, block);
         }
         *self.tally.ended.entry(end.to_string()).or_default() += 1;
@@ -555,9 +533,7 @@ impl World {
             }
             let key = (block.piece.get(), block.begin);
             for loser in self.asked.get(&key).into_iter().flatten() {
-                if let Some(session) = &mut self.sessions[*loser]
-                    && !session.overdue.contains(&key)
-                {
+                if let Some(session) = &mut self.sessions[*loser] {
                     self.tally.lost_races += 1;
                     session.lost.insert(key);
                 }
@@ -577,6 +553,10 @@ impl World {
             self.blame.on_verified(piece, &digests)
         } else {
             self.tally.failed_pieces += 1;
+            // Its blocks are wanted again, of anybody who was asked.
+            for session in self.sessions.iter_mut().flatten() {
+                session.lost.retain(|(number, _)| *number != piece.get());
+            }
             let brought = self.swarm.on_failed(piece);
             assert_eq!(brought.len(), bytes.len(), "every block has its sender");
             self.blame.on_failed(piece, &brought, &digests).into_iter().collect()
