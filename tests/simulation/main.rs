@@ -5,6 +5,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::print_stdout, unreachable_pub)]
 
 mod peer;
+mod picker_model;
 mod world;
 
 use peer::{MS, Nature, SECOND, some_pieces};
