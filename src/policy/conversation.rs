@@ -707,7 +707,8 @@ impl Conversation {
         }
     }
 
-    /// In the end game: a block that another peer is late with.
+    /// In the end game: a block that another peer is late with. A peer that is late itself gets
+    /// none: two of them could keep a block between them for ever.
     fn late_block(
         &mut self,
         swarm: &mut Swarm,
@@ -715,7 +716,8 @@ impl Conversation {
         now: Instant,
         due_ms: u32,
     ) -> Option<Block> {
-        if !swarm.picker.is_end_game() || self.late_requests >= LATE_REQUESTS_MAX {
+        let may_race = self.late_requests < LATE_REQUESTS_MAX && !self.pipeline.is_snubbed();
+        if !may_race || !swarm.picker.is_end_game() {
             return None;
         }
         let have = allowed.unwrap_or(&self.have);
@@ -774,5 +776,118 @@ impl Conversation {
             return Err(SessionEnd::Useless);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BLOCK_LENGTH;
+    use crate::units::{InfoHash, PeerId};
+
+    /// A swarm that lacks everything, of so many blocks, two to a piece.
+    fn swarm(blocks: u32, now: Instant) -> Swarm {
+        let total = u64::from(blocks) * u64::from(BLOCK_LENGTH);
+        let geometry = Geometry::new(total, 2 * BLOCK_LENGTH).unwrap();
+        Swarm::new(geometry, Bitfield::none(geometry), fastrand::Rng::with_seed(1), now)
+    }
+
+    /// A conversation with a seeder that knows BEP 6.
+    fn seeder(id: u32, swarm: &mut Swarm, now: Instant) -> Conversation {
+        let hand = |peer_id| Handshake {
+            info_hash: InfoHash([1; 20]),
+            peer_id: PeerId(peer_id),
+            fast: true,
+            extended: false,
+        };
+        let (ours, theirs) = (hand([1; 20]), hand([2; 20]));
+        let mut seeder = Conversation::new(SessionId(id), swarm.geometry(), &ours, &theirs, now);
+        seeder.join(swarm);
+        seeder.on_message(&Message::HaveAll, now).unwrap();
+        seeder
+    }
+
+    /// A turn in which these messages come. Returns the blocks that are asked for in it.
+    fn turn(
+        seeder: &mut Conversation,
+        swarm: &mut Swarm,
+        messages: &[Message<'_>],
+        now: Instant,
+    ) -> Vec<(u32, u32)> {
+        let mut arrived = Vec::new();
+        for message in messages {
+            let block = seeder.on_message(message, now).unwrap();
+            arrived.extend(block.map(|block| Received { block, at: 0 }));
+        }
+        seeder.reconcile(swarm, &mut arrived, &mut 100, now).unwrap();
+        let outbox = std::mem::take(seeder.outbox());
+        let (mut rest, mut asked) = (&outbox[..], Vec::new());
+        while let Some((message, length)) = Message::decode(rest, swarm.geometry()).unwrap() {
+            if let Message::Request(range) = message {
+                asked.push((range.piece, range.begin));
+            }
+            rest = &rest[length..];
+        }
+        asked
+    }
+
+    const DATA: [u8; BLOCK_LENGTH as usize] = [0; BLOCK_LENGTH as usize];
+
+    #[test]
+    fn a_peer_that_chokes_is_asked_only_for_what_it_allows() {
+        let start = Instant::now();
+        let mut swarm = swarm(8, start);
+        let mut open = seeder(1, &mut swarm, start);
+        let mut choking = seeder(2, &mut swarm, start);
+        // The end game: everything is asked of one peer, which is late with it.
+        assert_eq!(turn(&mut open, &mut swarm, &[Message::Unchoke], start).len(), 8);
+        let later = start + Duration::from_secs(3);
+        let asked = turn(&mut choking, &mut swarm, &[Message::AllowedFast(2)], later);
+        assert!(!asked.is_empty() && asked.iter().all(|(piece, _)| *piece == 2), "{asked:?}");
+    }
+
+    #[test]
+    fn the_rest_of_a_piece_is_for_others_while_its_peer_chokes() {
+        let now = Instant::now();
+        let mut swarm = swarm(80, now);
+        let mut peer = seeder(1, &mut swarm, now);
+        // Three requests at a time: the second piece is asked for by half.
+        let three = Message::Extended(extension::HELLO, b"d4:reqqi3ee");
+        let messages = [Message::AllowedFast(39), three, Message::Unchoke];
+        let asked = turn(&mut peer, &mut swarm, &messages, now);
+        assert_eq!(asked.len(), 3);
+        let comes = |at: usize| Message::Piece(asked[at].0, asked[at].1, &DATA);
+        let messages = [Message::Choke, comes(0)];
+        assert_eq!(turn(&mut peer, &mut swarm, &messages, now), [(39, 0)]);
+        turn(&mut peer, &mut swarm, &[comes(1), comes(2)], now);
+        let mut other = seeder(2, &mut swarm, now);
+        let begun = turn(&mut other, &mut swarm, &[Message::Unchoke], now)[0];
+        assert_eq!(begun, (asked[2].0, BLOCK_LENGTH), "nobody works on it");
+    }
+
+    #[test]
+    fn two_late_peers_keep_no_block_between_them() {
+        let start = Instant::now();
+        let mut swarm = swarm(1, start);
+        let mut peers = [1, 2].map(|id| seeder(id, &mut swarm, start));
+        // Each is asked for what the other is late with, and neither sends anything.
+        for seconds in [0, 3] {
+            for peer in &mut peers {
+                let now = start + Duration::from_secs(seconds);
+                turn(peer, &mut swarm, &[Message::Unchoke], now);
+            }
+        }
+        let (mut quick, mut asked) = (None, Vec::new());
+        for seconds in 4..40 {
+            let now = start + Duration::from_secs(seconds);
+            for peer in &mut peers {
+                turn(peer, &mut swarm, &[], now);
+            }
+            if seconds >= 36 {
+                let quick = quick.get_or_insert_with(|| seeder(3, &mut swarm, now));
+                asked.append(&mut turn(quick, &mut swarm, &[Message::Unchoke], now));
+            }
+        }
+        assert_eq!(asked.len(), 1, "one that comes late is asked for it: {asked:?}");
     }
 }
