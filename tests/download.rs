@@ -371,8 +371,9 @@ fn pieces_that_are_allowed_fast_come_from_a_peer_that_chokes() {
         },
     );
     let has = (0..12).filter(|piece| ![2, 7].contains(piece)).collect();
-    let other =
-        Peer::start(&case.torrent.payload, Behaviour { has: Some(has), ..Behaviour::default() });
+    // It is late with the last ones, which the other has, but does not allow.
+    let other = Behaviour { has: Some(has), ..slow(100) };
+    let other = Peer::start(&case.torrent.payload, other);
     case.complete(&[&choking, &other], &[]);
     let record = choking.record();
     assert_eq!(pieces_asked(&record), [2, 7]);

@@ -190,6 +190,22 @@ fn beside_an_honest_peer(
     outcome.stderr
 }
 
+#[test]
+fn silent_peers_keep_no_block_between_them() {
+    // So little that each is asked for what the other is late with.
+    let case = Case::new(Torrent::single("between them", 3 << 14, PIECE));
+    let payload = &case.torrent.payload;
+    let silent = odd(|odd| odd.silent = Some(Silent::InsideFirstBlock));
+    let silent = [(); 3].map(|()| Peer::start(payload, silent.clone()));
+    let honest = Peer::closed(payload, Behaviour::default());
+    let run = case.start(&[&silent[0], &silent[1], &silent[2], &honest], &[]);
+    for peer in &silent {
+        peer.wait_until(|peer| !peer.sent.is_empty());
+    }
+    honest.open();
+    case.assert_complete(&run.wait(support::case::LIMIT));
+}
+
 // ---- wrong data --------------------------------------------------------------------------------
 
 #[test]
