@@ -5,9 +5,11 @@ mod support;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::Duration;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use support::case::{Case, LIMIT, pieces_asked};
+use support::case::{Case, LIMIT, pieces_asked, shown};
 use support::peer::{Behaviour, Peer, Silent};
 use support::torrent::Torrent;
 use support::tracker::{Announced, Fault, Tracker};
@@ -34,6 +36,17 @@ fn numbers(announces: &[Announced]) -> Vec<(u64, u64)> {
 fn nobody() -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     format!("http://{}/announce", listener.local_addr().unwrap())
+}
+
+/// Waits until the log has so many lines that end like this.
+fn wait_for_lines(log: &Path, end: &str, count: usize) {
+    let until = Instant::now() + LIMIT;
+    let mut said = String::new();
+    while said.lines().filter(|line| line.ends_with(end)).count() < count {
+        assert!(Instant::now() < until, "waited in vain: {said}");
+        thread::sleep(Duration::from_millis(5));
+        said = fs::read_to_string(log).unwrap_or_default();
+    }
 }
 
 #[test]
@@ -114,11 +127,14 @@ fn all_tiers_are_asked_at_once_and_all_hear_the_end() {
     let case = Case::new(torrent);
     let peer = Peer::closed(&case.torrent.payload, Behaviour::default());
     trackers[3].add_peer(peer.address());
-    let run = case.start(&[], &[]);
+    let log = case.join("log");
+    let run = case.start(&[], &["-v", "-l", &shown(&log)]);
     // None of them waits for peers, or for another tracker.
     for tracker in &trackers {
         assert_eq!(events(&tracker.wait_for_announces(1, LIMIT)), ["started"]);
     }
+    // Whose answer was not heard when all is over is not told of the end.
+    wait_for_lines(&log, "new peers", trackers.len());
     peer.open();
     case.assert_complete(&run.wait(LIMIT));
     for tracker in &trackers {

@@ -167,11 +167,13 @@ fn a_second_run_says_that_all_is_there_and_speaks_to_nobody() {
     let torrent = Torrent::multi("again", &files, PIECE);
     let torrent = torrent.tracked_by(&tracker.http_url()).tracked_by(&tracker.udp_url());
     let case = Case::new(torrent);
-    let peer = Peer::honest(&case.torrent.payload);
+    let peer = Peer::closed(&case.torrent.payload, Behaviour::default());
     tracker.add_peer(peer.address());
-    case.complete(&[&peer], &[]);
+    let run = case.start(&[&peer], &[]);
+    assert_eq!(tracker.wait_for_announces(2, LIMIT).len(), 2, "over HTTP and over UDP");
+    peer.open();
+    case.assert_complete(&run.wait(LIMIT));
     let (announces, datagrams) = (tracker.announces().len(), tracker.datagrams());
-    assert!(announces > 0 && datagrams > 0);
     let connections = peer.record().connections;
 
     let outcome = case.complete(&[&peer], &[]);
