@@ -12,7 +12,7 @@
 //!                           blame, swarm, conversation, peer_book, tiers
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, metainfo, handshake, message,
 //!                           extension, tracker, tracker_http, tracker_udp
-//! 0  limits units bitfield text error
+//! 0  limits units bitfield text error stopwatch
 //! ```
 
 pub mod bitfield;
