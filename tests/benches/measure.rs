@@ -4,7 +4,7 @@ use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub const MIB: usize = 1 << 20;
 pub const GIB: f64 = (1u64 << 30) as f64;
@@ -54,11 +54,10 @@ pub fn cpu_seconds<T>(work: impl FnOnce() -> T) -> f64 {
     seconds_and_cpu(work).1
 }
 
-/// Seconds of a processor that this thread has had. Unlike `stat` it counts nanoseconds.
+/// Seconds of a processor that this thread has had.
 fn thread_cpu() -> f64 {
-    let schedstat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let ns = schedstat.split(' ').next().and_then(|ns| ns.parse().ok());
-    Duration::from_nanos(ns.unwrap_or(0)).as_secs_f64()
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// A table with aligned columns.
