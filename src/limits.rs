@@ -2,6 +2,18 @@
 //! A number that limits what a file, a tracker or a peer can make us do stands here and nowhere
 //! else.
 
+// ---- memory ------------------------------------------------------------------------------------
+
+/// Bytes that the process takes of its own at most, unless `--max-memory` says otherwise.
+pub const MEMORY_DEFAULT_BYTES: u64 = 32 << 20;
+/// What `--max-memory` may say at least: enough for an ordinary torrent with few peers.
+pub const MEMORY_MIN_BYTES: u64 = 8 << 20;
+/// The program itself with what is too small to be counted apart: its data, the first thread's
+/// stack, the log, open directories, and what the allocator keeps to itself.
+pub const PROCESS_BYTES: usize = 1 << 20;
+/// A thread besides its stack.
+pub const THREAD_OTHER_BYTES: usize = 16 << 10;
+
 // ---- torrent files -----------------------------------------------------------------------------
 
 /// A torrent file larger than this is not read. The largest real ones have some 20 MiB.
@@ -35,6 +47,9 @@ pub const FOREIGN_TEXT_MAX_CHARS: usize = 200;
 pub const BLOCK_LENGTH: u32 = 16 << 10;
 /// Bytes of an extension message (BEP 10). Longer ones end the session.
 pub const EXTENDED_LENGTH_MAX_BYTES: u32 = 1 << 20;
+/// A message with more bytes than this, its id counted, is passed over without being stored,
+/// unless it is a bitfield: as many as a whole block has. A peer says hello in some 200.
+pub const MESSAGE_KEPT_MAX_BYTES: u32 = 9 + BLOCK_LENGTH;
 /// Requests that are out to one peer at most, however fast it is and whatever its `reqq` allows.
 pub const REQUESTS_IN_FLIGHT_MAX: u32 = 500;
 /// Requests that are out to a peer of which nothing is known yet.
@@ -59,6 +74,8 @@ pub const RANDOM_FIRST_PIECES: u32 = 4;
 pub const EXTENT_LENGTH_BYTES: u32 = 4 << 20;
 /// Pieces that failed their hash with several senders, whose block digests are remembered.
 pub const SUSPECT_PIECES_MAX: usize = 64;
+/// Blocks whose digests are remembered, in all these pieces.
+pub const SUSPECT_BLOCKS_MAX: usize = 8 << 10;
 
 // ---- one peer ----------------------------------------------------------------------------------
 
@@ -77,6 +94,8 @@ pub const SNUB_MS: u32 = 4_000;
 pub const REQUESTS_WHILE_SNUBBED: u32 = 1;
 /// Blocks that were asked of somebody else meanwhile, but are still taken if they come.
 pub const OVERDUE_MAX: usize = 2 * REQUESTS_IN_FLIGHT_MAX as usize;
+/// Pieces that a peer tells one by one in a turn; past it they are gathered in a bitfield.
+pub const NEW_HAVES_MAX: usize = 1024;
 /// Blocks nobody asked for that a peer may send before its session ends. Some are honest: a
 /// cancel can cross the block it cancels.
 pub const UNASKED_BLOCKS_MAX: u32 = 2 * REQUESTS_IN_FLIGHT_MAX;
@@ -94,7 +113,7 @@ pub const USELESS_MS: u32 = 10_000;
 /// And a peer that chokes us must let us in within this time: clients take turns every 10 to 30 s.
 pub const CHOKED_MS: u32 = 35_000;
 /// Answers to a peer wait, or are left out, when this much waits for it to read already.
-pub const OUTBOX_MAX_BYTES: usize = 64 << 10;
+pub const OUTBOX_MAX_BYTES: usize = 8 << 10;
 /// Messages without any use that a peer may send in one second, on average over its session.
 pub const IDLE_MESSAGES_PER_S_MAX: u32 = 500;
 /// And on top of these, at any moment: a peer may tell at length what it has when it joins.
@@ -111,6 +130,10 @@ pub const LATE_REQUESTS_MAX: usize = 16;
 pub const PEERS_DEFAULT: usize = 50;
 /// What `--max-peers` may say at most.
 pub const PEERS_MAX: usize = 500;
+/// Sessions that there is memory for at least, or it is an error.
+pub const PEERS_MIN: usize = 4;
+/// A session besides its thread, its messages and its tables of requests.
+pub const PEER_OTHER_BYTES: usize = 8 << 10;
 /// Addresses that are kept.
 pub const ADDRESSES_MAX: usize = 2_000;
 /// Addresses that are kept as banned.
@@ -126,7 +149,7 @@ pub const REDIAL_MIN_MS: u32 = 3_000;
 /// But never later than this.
 pub const REDIAL_MAX_MS: u32 = 15 * 60 * 1_000;
 /// Stack of a session's thread: it keeps its buffers elsewhere.
-pub const SESSION_STACK_BYTES: usize = 256 << 10;
+pub const SESSION_STACK_BYTES: usize = 96 << 10;
 
 // ---- bytes on their way ------------------------------------------------------------------------
 
@@ -135,12 +158,14 @@ pub const CHUNK_LENGTH_BYTES: usize = 256 << 10;
 /// Chunks there are: bytes that have arrived and are not in the files yet are in one of them.
 /// When all are in use, sockets are not read, and TCP holds the rest.
 pub const CHUNKS_MAX: usize = 16;
+/// And at least, however little memory there may be.
+pub const CHUNKS_MIN: usize = 4;
 /// Bytes that are read back from the files at once, to be hashed.
 pub const READ_BACK_BYTES: usize = 64 << 10;
 /// Stack of the thread that waits for signals.
 pub const SIGNALS_STACK_BYTES: usize = 64 << 10;
 /// Stack of the writer's thread.
-pub const WRITER_STACK_BYTES: usize = 256 << 10;
+pub const WRITER_STACK_BYTES: usize = 128 << 10;
 /// What the status line says is brought up to date this often.
 pub const TICK_MS: u32 = 1_000;
 /// While there is no peer, what stands in the way is said this often.
@@ -180,8 +205,13 @@ pub const ANNOUNCE_PAUSE_REFUSED_S: u64 = 60;
 pub const ANNOUNCE_PAUSE_MAX_S: u64 = 30 * 60;
 /// Bytes of a `tracker id` that is sent back; a longer one is forgotten.
 pub const TRACKER_ID_MAX_BYTES: usize = 512;
-/// Bytes of a tracker's answer, after decompression.
-pub const TRACKER_REPLY_MAX_BYTES: u64 = 1 << 20;
+/// Bytes of a tracker's answer, after decompression: more than 1500 peers in the longest form,
+/// 7000 of IPv6 in the short one.
+pub const TRACKER_REPLY_MAX_BYTES: u64 = 128 << 10;
+/// Bytes that are read from an HTTP tracker at once; the head of its answer must fit in.
+pub const TRACKER_INPUT_BYTES: usize = 32 << 10;
+/// Bytes that are sent to an HTTP tracker at once; the head of a request must fit in.
+pub const TRACKER_OUTPUT_BYTES: usize = 16 << 10;
 /// Bytes of the head of an HTTP answer.
 pub const TRACKER_HEAD_MAX_BYTES: usize = 16 << 10;
 /// Redirects that one announce follows.
@@ -192,9 +222,11 @@ pub const ANNOUNCER_THREADS_MAX: usize = 16;
 /// so this is never full.
 pub const ANNOUNCES_QUEUED_MAX: usize = TIERS_MAX;
 /// The stack of a thread that announces. A TLS handshake needs the most of it.
-pub const ANNOUNCER_STACK_BYTES: usize = 512 << 10;
+pub const ANNOUNCER_STACK_BYTES: usize = 256 << 10;
+/// What an announce takes besides its stack and the answer: buffers of HTTP, TLS and gzip.
+pub const ANNOUNCER_BUFFERS_BYTES: usize = TRACKER_INPUT_BYTES + TRACKER_OUTPUT_BYTES + (192 << 10);
 /// The stack of a thread that looks up one name.
-pub const RESOLVER_STACK_BYTES: usize = 256 << 10;
+pub const RESOLVER_STACK_BYTES: usize = 128 << 10;
 /// Addresses of a tracker that are tried.
 pub const TRACKER_ADDRESSES_MAX: usize = 4;
 /// Looking up a tracker's name.
@@ -220,6 +252,8 @@ pub const TRACKER_UDP_DATAGRAM_MAX_BYTES: usize = 8 << 10;
 pub const TRACKER_UDP_STRAYS_MAX: usize = 1000;
 /// Saying goodbye to all trackers at the end.
 pub const FAREWELL_BUDGET_MS: u64 = 3_000;
+/// Threads that say goodbye, before memory is spent on more that announce.
+pub const FAREWELL_THREADS_MIN: usize = 4;
 /// Threads that say goodbye.
 pub const FAREWELL_THREADS_MAX: usize = 16;
 // ---- output files ------------------------------------------------------------------------------

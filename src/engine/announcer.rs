@@ -96,18 +96,20 @@ pub struct Announcer {
     jobs: Sender<Job>,
     outcomes: Receiver<Announced>,
     voice: Arc<Voice>,
+    farewell_threads: usize,
 }
 
 impl Announcer {
     /// Starts a thread for each of `width` tiers, up to [`ANNOUNCER_THREADS_MAX`]. Fewer threads
     /// than wanted are good enough; the error is that of having none at all.
     pub fn spawn(width: usize, patience: Patience) -> io::Result<Self> {
+        let threads = width.clamp(1, ANNOUNCER_THREADS_MAX);
         // The coordinator sends jobs and never blocks; a thread of the pool sends outcomes and
-        // would block only if nobody read the last ANNOUNCES_QUEUED_MAX.
+        // waits only while nobody reads those before. An answer each is all that waits.
         let (jobs, queue) = bounded::<Job>(ANNOUNCES_QUEUED_MAX);
-        let (report, outcomes) = bounded::<Announced>(ANNOUNCES_QUEUED_MAX);
+        let (report, outcomes) = bounded::<Announced>(threads);
         let voice = Arc::new(Voice { udp: udp::Connections::default(), patience });
-        for number in 0..width.min(ANNOUNCER_THREADS_MAX) {
+        for number in 0..threads {
             let (queue, report, voice) = (queue.clone(), report.clone(), Arc::clone(&voice));
             let started = start_thread(format!("announcer {number}"), move || {
                 for Job { tracker, url, request } in queue {
@@ -126,7 +128,12 @@ impl Announcer {
                 Ok(()) => {}
             }
         }
-        Ok(Self { jobs, outcomes, voice })
+        Ok(Self { jobs, outcomes, voice, farewell_threads: FAREWELL_THREADS_MAX })
+    }
+
+    /// Says goodbye on so many threads at most.
+    pub fn limit_farewells(&mut self, threads: usize) {
+        self.farewell_threads = threads.clamp(1, FAREWELL_THREADS_MAX);
     }
 
     /// Hands over an announce, without waiting for anything. The error is for a job that was not
@@ -154,7 +161,7 @@ impl Announcer {
         let (done, answers) = bounded(count);
         farewells.into_iter().for_each(|farewell| drop(queue_end.try_send(farewell)));
         drop(queue_end);
-        for number in 0..count.min(FAREWELL_THREADS_MAX) {
+        for number in 0..count.min(self.farewell_threads) {
             let (queue, done, voice) = (queue.clone(), done.clone(), Arc::clone(&self.voice));
             let started = start_thread(format!("farewell {number}"), move || {
                 for (url, requests) in queue {

@@ -124,6 +124,7 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, address: SocketAd
                 geometry,
                 conversation,
                 unread: Vec::new(),
+                to_skip: 0,
                 arrived: Vec::new(),
                 came: false,
                 nap_until: None,
@@ -156,6 +157,8 @@ struct Session<'a> {
     conversation: Conversation,
     /// The beginning of a message whose end has not come yet.
     unread: Vec<u8>,
+    /// Bytes that are still to come of a message that is passed over.
+    to_skip: usize,
     /// Blocks of the chunk at hand.
     arrived: Vec<Received>,
     /// The last read brought something.
@@ -229,25 +232,34 @@ impl Session<'_> {
         self.unread.clear();
         let bytes = bytes.get(..begin + count).unwrap_or_default();
         let now = Instant::now();
-        let mut at = kept;
-        while let Some(rest) = bytes.get(at..)
-            && let Some((message, length)) =
-                Message::decode(rest, self.geometry).map_err(SessionEnd::Garbled)?
-        {
+        // What is passed over is never unread, so nothing was kept before it.
+        let skipped = self.to_skip.min(count);
+        self.to_skip -= skipped;
+        let mut at = kept + skipped;
+        while let Some(rest) = bytes.get(at..) {
+            if let Some(length) = Message::passed_over(rest) {
+                self.conversation.on_long_message(now)?;
+                self.to_skip = length.saturating_sub(rest.len());
+                at += length;
+                continue;
+            }
+            let decoded = Message::decode(rest, self.geometry).map_err(SessionEnd::Garbled)?;
+            let Some((message, length)) = decoded else { break };
             if let Some(block) = self.conversation.on_message(&message, now)? {
                 self.arrived.push(Received { block, at: at + PIECE_HEADER_LENGTH });
             }
             at += length;
         }
-        self.unread.extend_from_slice(bytes.get(at..).unwrap_or(&[]));
+        keep(&mut self.unread, bytes.get(at..).unwrap_or(&[]));
         Ok(())
     }
 
-    /// Goes on reading a message that no chunk can hold: the bitfield of a huge torrent, or a
-    /// long extension message. Its length has been judged.
+    /// Goes on reading a message that no chunk can hold: the bitfield of a huge torrent. Its
+    /// length has been judged.
     fn read_long(&mut self) -> Result<(), SessionEnd> {
         let Some(length) = Message::length(&self.unread) else { return Ok(()) };
         let kept = self.unread.len();
+        self.unread.reserve_exact(length - kept.min(length));
         self.unread.resize(length, 0);
         let read = self.link.read(self.unread.get_mut(kept..).unwrap_or(&mut []));
         self.unread.truncate(kept + read.clone().ok().flatten().unwrap_or(0));
@@ -302,4 +314,15 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// Puts `bytes` into `unread`, which is empty, with no more room than they take: a `Vec` that
+/// grows by itself takes up to three times as much.
+fn keep(unread: &mut Vec<u8>, bytes: &[u8]) {
+    if unread.capacity() < bytes.len() {
+        // Gone before the new one is made.
+        *unread = Vec::new();
+        unread.reserve_exact(bytes.len());
+    }
+    unread.extend_from_slice(bytes);
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::limits::SUSPECT_PIECES_MAX;
+use crate::limits::{SUSPECT_BLOCKS_MAX, SUSPECT_PIECES_MAX};
 use crate::units::{PieceIndex, SessionId};
 
 /// SHA-1 of one block.
@@ -38,7 +38,15 @@ impl Blame {
                 evidence.push((number, *by, *digest));
             }
         }
+        // What is remembered has its bound in bytes too: pieces may be long.
+        while self.blocks() > SUSPECT_BLOCKS_MAX {
+            self.suspects.pop_first();
+        }
         None
+    }
+
+    fn blocks(&self) -> usize {
+        self.suspects.values().map(Vec::len).sum()
     }
 
     /// Whether the digests of this piece's blocks, once it is right, will show who was wrong.
@@ -89,6 +97,18 @@ mod tests {
         assert!(blame.is_suspect(piece(0)));
         assert_eq!(blame.on_verified(piece(0), &[RIGHT; 3]), [BOB, CAT]);
         assert_eq!(blame.on_verified(piece(0), &[RIGHT; 3]), []);
+    }
+
+    #[test]
+    fn long_pieces_are_forgotten_sooner() {
+        let mut blame = Blame::default();
+        let blocks = 1_024;
+        for number in 0..50 {
+            let brought: Vec<_> = (0..blocks).map(SessionId).collect();
+            blame.on_failed(piece(number), &brought, &vec![WRONG; blocks as usize]);
+            assert!(blame.blocks() <= SUSPECT_BLOCKS_MAX);
+        }
+        assert_eq!(blame.suspects.len(), SUSPECT_BLOCKS_MAX / blocks as usize);
     }
 
     #[test]

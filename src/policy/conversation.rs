@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::bitfield::Bitfield;
 use crate::limits::{
     ALLOWED_FAST_MAX, CHOKED_MS, HUNGRY_LOOK_MS, IDLE_MESSAGES_BURST_MAX, IDLE_MESSAGES_PER_S_MAX,
-    KEEP_ALIVE_MS, LATE_REQUESTS_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX, REJECT_PAUSE_MS, REJECTS_MAX,
-    SILENCE_MAX_MS, SNUB_MS, UNASKED_BLOCKS_MAX, USELESS_MS,
+    KEEP_ALIVE_MS, LATE_REQUESTS_MAX, NEW_HAVES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX,
+    REJECT_PAUSE_MS, REJECTS_MAX, SILENCE_MAX_MS, SNUB_MS, UNASKED_BLOCKS_MAX, USELESS_MS,
 };
 use crate::policy::picker::Arrival;
 use crate::policy::pipeline::Pipeline;
@@ -23,6 +23,8 @@ use crate::protocol::handshake::Handshake;
 use crate::protocol::message::{Garbled, Message, Range};
 use crate::units::{Block, Geometry, PieceIndex, SessionId};
 
+/// Bytes of what stands before the extension handshake, the bits of a bitfield not counted.
+const MESSAGES_FIRST_BYTES: usize = 16;
 const SNUB: Duration = Duration::from_millis(SNUB_MS as u64);
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS as u64);
 const KEEP_ALIVE: Duration = Duration::from_millis(KEEP_ALIVE_MS as u64);
@@ -211,6 +213,7 @@ impl Conversation {
         let had = swarm.picker.had();
         // What we have must be the first message, ahead of the extension handshake.
         let hello = std::mem::take(&mut self.outbox);
+        self.outbox.reserve_exact(had.as_bytes().len() + MESSAGES_FIRST_BYTES + hello.len());
         match (self.fast, had.is_empty(), had.is_full()) {
             (true, true, _) => Message::HaveNone.encode(&mut self.outbox),
             (true, _, true) => Message::HaveAll.encode(&mut self.outbox),
@@ -335,6 +338,15 @@ impl Conversation {
         self.count_idle_message(now).map(|()| None)
     }
 
+    /// Takes note of a message that was too long to be of use.
+    ///
+    /// # Errors
+    /// The peer broke a rule, and the session ends.
+    pub fn on_long_message(&mut self, now: Instant) -> Result<(), SessionEnd> {
+        self.last_heard = now;
+        self.count_idle_message(now)
+    }
+
     /// Messages that bring no block are cheap one by one; a flood of them is not.
     fn count_idle_message(&mut self, now: Instant) -> Result<(), SessionEnd> {
         self.idle_messages += 1;
@@ -401,8 +413,15 @@ impl Conversation {
         let Some(piece) = self.geometry.piece(piece) else {
             return Err(SessionEnd::Broke("a piece that does not exist"));
         };
-        let known = self.told.as_ref().unwrap_or(&self.have).has(piece)
-            || self.new_haves.contains(&piece) && self.new_haves.len() < OVERDUE_MAX;
+        let known =
+            self.told.as_ref().unwrap_or(&self.have).has(piece) || self.new_haves.contains(&piece);
+        if self.told.is_none() && self.new_haves.len() >= NEW_HAVES_MAX {
+            let mut told = self.have.clone();
+            for piece in self.new_haves.drain(..) {
+                told.insert(piece);
+            }
+            self.told = Some(told);
+        }
         match &mut self.told {
             _ if known => {}
             Some(told) => {
@@ -595,11 +614,12 @@ impl Conversation {
         if !swarm.take_outrun(self.id) {
             return;
         }
-        let lost = |request: &Request| !swarm.picker.is_awaited(request.block);
-        let (lost, awaited): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.requests).into_iter().partition(lost);
-        self.requests = awaited.into();
-        for request in lost {
+        for _ in 0..self.requests.len() {
+            let Some(request) = self.requests.pop_front() else { break };
+            if swarm.picker.is_awaited(request.block) {
+                self.requests.push_back(request);
+                continue;
+            }
             Message::Cancel(request.block.into()).encode(&mut self.outbox);
             self.close(&request);
         }
@@ -627,7 +647,8 @@ impl Conversation {
 
     fn say_interest(&mut self) {
         let interested = self.wanted > 0;
-        if interested != self.interested {
+        // A peer that does not read hears of it later.
+        if interested != self.interested && self.outbox.len() < OUTBOX_MAX_BYTES {
             self.interested = interested;
             let message = if interested { Message::Interested } else { Message::NotInterested };
             message.encode(&mut self.outbox);

@@ -82,6 +82,8 @@ pub struct Picker {
     /// Pieces that are to be fetched from one peer alone (rule 6).
     suspect: BTreeSet<PieceIndex>,
     verified: u32,
+    /// Pieces that may be open or full at once.
+    begun_max: usize,
     rng: fastrand::Rng,
 }
 
@@ -99,8 +101,14 @@ impl Picker {
             full: BTreeMap::new(),
             suspect: BTreeSet::new(),
             verified: 0,
+            begun_max: OPEN_PIECES_MAX,
             rng,
         }
+    }
+
+    /// Past `max` pieces that are open or full no more are begun: their tables take memory.
+    pub fn limit_begun(&mut self, max: usize) {
+        self.begun_max = max.clamp(1, OPEN_PIECES_MAX);
     }
 
     /// The pieces that are there and verified.
@@ -196,7 +204,7 @@ impl Picker {
 
     /// Opens the best missing piece.
     fn begin(&mut self, have: &Bitfield, last: Option<PieceIndex>) -> Option<PieceIndex> {
-        if self.open.len() >= OPEN_PIECES_MAX || self.missing.is_empty() {
+        if self.open.len() + self.full.len() >= self.begun_max || self.missing.is_empty() {
             return None;
         }
         let piece = if self.verified < RANDOM_FIRST_PIECES && last.is_none() {

@@ -42,6 +42,8 @@ impl Swarm {
             .filter(|piece| had.has(*piece))
             .map(|piece| u64::from(geometry.length_of(piece)))
             .sum();
+        // All that this list will ever take: one that grows takes up to three times as much.
+        let missing = geometry.pieces().saturating_sub(had.count()) as usize;
         Self {
             had_bytes,
             picker: Picker::new(geometry, had, rng),
@@ -51,7 +53,7 @@ impl Swarm {
             wasted: 0,
             geometry,
             epoch,
-            verified: Vec::new(),
+            verified: Vec::with_capacity(missing),
             live: BTreeSet::new(),
             banned: BTreeSet::new(),
             hungry: BTreeSet::new(),

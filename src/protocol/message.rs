@@ -8,7 +8,7 @@
 use std::fmt;
 
 use crate::bitfield::Bitfield;
-use crate::limits::{BLOCK_LENGTH, EXTENDED_LENGTH_MAX_BYTES};
+use crate::limits::{BLOCK_LENGTH, EXTENDED_LENGTH_MAX_BYTES, MESSAGE_KEPT_MAX_BYTES};
 use crate::units::{Block, Geometry};
 
 /// Bytes before the data in a `piece` message: length, id, index, begin.
@@ -127,7 +127,7 @@ fn check_length(id: u8, length: u32, bitfield_length: usize) -> Result<(), Garbl
     let longest = match id {
         PIECE => 9 + BLOCK_LENGTH,
         BITFIELD => bitfield_max,
-        // Unknown kinds are passed over, so they must be short enough to be gathered.
+        // What is passed over must end some time.
         _ => EXTENDED_LENGTH_MAX_BYTES,
     };
     if length > longest {
@@ -174,6 +174,16 @@ impl<'a> Message<'a> {
     pub fn length(bytes: &[u8]) -> Option<usize> {
         let prefix = bytes.first_chunk::<PREFIX_LENGTH>()?;
         Some(PREFIX_LENGTH + u32::from_be_bytes(*prefix) as usize)
+    }
+
+    /// How many bytes the first message in `bytes` has in all, if it is so long that it is to be
+    /// passed over without being stored. Nothing that is of use here is.
+    pub fn passed_over(bytes: &[u8]) -> Option<usize> {
+        let length = u32::from_be_bytes(*bytes.first_chunk::<PREFIX_LENGTH>()?);
+        let id = *bytes.get(PREFIX_LENGTH)?;
+        let long = (MESSAGE_KEPT_MAX_BYTES + 1..=EXTENDED_LENGTH_MAX_BYTES).contains(&length);
+        let stranger = !(CHOKE..=PORT).contains(&id) && !(SUGGEST..=ALLOWED_FAST).contains(&id);
+        (long && stranger).then_some(PREFIX_LENGTH + length as usize)
     }
 
     /// The message of this kind, its payload's length being right.
@@ -335,6 +345,25 @@ mod tests {
             let mut bytes = length.to_be_bytes().to_vec();
             bytes.push(id);
             assert_eq!(Message::decode(&bytes, geometry()), Ok(None), "{length} {id}");
+        }
+    }
+
+    #[test]
+    fn long_messages_of_no_use_are_passed_over() {
+        let cases = [
+            (16_384 + 9, EXTENDED, None),
+            (16_384 + 10, EXTENDED, Some(4 + 16_384 + 10)),
+            (1 << 20, 99, Some(4 + (1 << 20))),
+            ((1 << 20) + 1, EXTENDED, None),
+            (1 << 20, BITFIELD, None),
+            (16_384 + 10, PIECE, None),
+            (16_384 + 10, HAVE_ALL, None),
+        ];
+        for (length, id, passed_over) in cases {
+            let mut bytes = u32::to_be_bytes(length).to_vec();
+            assert_eq!(Message::passed_over(&bytes), None);
+            bytes.push(id);
+            assert_eq!(Message::passed_over(&bytes), passed_over, "{length} {id}");
         }
     }
 

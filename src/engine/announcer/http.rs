@@ -13,7 +13,10 @@ use ureq::{Agent, Error, Proxy};
 
 use super::Patience;
 use super::resolve::resolve;
-use crate::limits::{TRACKER_HEAD_MAX_BYTES, TRACKER_REDIRECTS_MAX, TRACKER_REPLY_MAX_BYTES};
+use crate::limits::{
+    TRACKER_HEAD_MAX_BYTES, TRACKER_INPUT_BYTES, TRACKER_OUTPUT_BYTES, TRACKER_REDIRECTS_MAX,
+    TRACKER_REPLY_MAX_BYTES,
+};
 use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, TrackerError};
 use crate::protocol::tracker_http::{announce_url, parse_reply};
 use crate::text::Foreign;
@@ -33,8 +36,9 @@ pub(super) fn announce(
         return Err(TrackerError::BadUrl);
     }
     let mut response = agent(patience, &uri).get(uri).call()?;
-    let mut body = Vec::new();
     let limit = TRACKER_REPLY_MAX_BYTES + 1; // decoded bytes: a gzip bomb ends here too
+    // Memory is taken when it is first used; a list that grows would take more of it.
+    let mut body = Vec::with_capacity(usize::try_from(limit).unwrap_or(0));
     let read = response.body_mut().as_reader().take(limit).read_to_end(&mut body);
     if body.len() as u64 == limit {
         return Err(TrackerError::TooLarge);
@@ -60,6 +64,8 @@ fn agent(patience: &Patience, tracker: &Uri) -> Agent {
         .http_status_as_error(false)
         .max_redirects(TRACKER_REDIRECTS_MAX)
         .max_response_header_size(TRACKER_HEAD_MAX_BYTES)
+        .input_buffer_size(TRACKER_INPUT_BYTES)
+        .output_buffer_size(TRACKER_OUTPUT_BYTES)
         .max_idle_connections(0)
         .timeout_global(Some(patience.total))
         .timeout_per_call(Some(patience.total))
