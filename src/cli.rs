@@ -13,9 +13,12 @@ use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
 use crate::engine::download::{Options, Report, download};
 use crate::error::{Fatal, Status};
-use crate::limits::{PEERS_DEFAULT, PEERS_MAX, TORRENT_LENGTH_MAX_BYTES};
+use crate::limits::{
+    MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, PEERS_DEFAULT, PEERS_MAX, TORRENT_LENGTH_MAX_BYTES,
+};
+use crate::policy::memory::{Needs, Plan};
 use crate::progress::{Screen, span};
-use crate::protocol::metainfo::Metainfo;
+use crate::protocol::metainfo::{Measures, Metainfo};
 use crate::system::signals;
 use crate::units::Bytes;
 
@@ -28,6 +31,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("-l, --log FILE", "write a log to FILE as well, -v makes it fuller"),
     ("    --peer ADDR:PORT", "a peer to try besides the trackers'; may be repeated"),
     ("    --max-peers N", "peers at once (50)"),
+    ("    --max-memory SIZE", "memory that it takes at most, 8M or more (32M)"),
     ("    --port N", "the port that trackers are told (6881)"),
     ("    --timeout SECONDS", "give up after so long without a new piece (0: never)"),
     ("-h, --help", "print this"),
@@ -51,6 +55,7 @@ struct Arguments {
     log: Option<PathBuf>,
     peers: Vec<String>,
     peers_max: usize,
+    memory_max: u64,
     port: u16,
     patience: Option<Duration>,
 }
@@ -133,6 +138,12 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
     if !(1..=PEERS_MAX).contains(&peers_max) {
         return Err(Fatal::Usage(format!("--max-peers takes 1 to {PEERS_MAX}")));
     }
+    let memory_max = typed.opt_value_from_fn("--max-memory", size);
+    let memory_max = memory_max.map_err(usage("--max-memory"))?.unwrap_or(MEMORY_DEFAULT_BYTES);
+    if memory_max < MEMORY_MIN_BYTES {
+        let least = in_units(MEMORY_MIN_BYTES);
+        return Err(Fatal::Usage(format!("--max-memory takes {least} or more")));
+    }
     let port = typed.opt_value_from_str("--port").map_err(usage("--port"))?;
     let port = port.unwrap_or(PORT_DEFAULT);
     if port == 0 {
@@ -162,9 +173,28 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         log,
         peers,
         peers_max,
+        memory_max,
         port,
         patience,
     }))
+}
+
+/// Bytes, as they are typed: a number, with K, M or G behind it for powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
+        Some(b'K') => (text.get(..text.len() - 1), 1 << 10),
+        Some(b'M') => (text.get(..text.len() - 1), 1 << 20),
+        Some(b'G') => (text.get(..text.len() - 1), 1 << 30),
+        _ => (Some(text), 1),
+    };
+    let number = digits.and_then(|digits| digits.parse::<u64>().ok());
+    let bytes = number.and_then(|number| number.checked_mul(factor));
+    bytes.ok_or_else(|| "a SIZE is a number with K, M or G behind it".to_owned())
+}
+
+/// Bytes as they can be typed, rounded up.
+fn in_units(bytes: u64) -> String {
+    format!("{}M", bytes.div_ceil(1 << 20))
 }
 
 fn usage(option: &str) -> impl Fn(pico_args::Error) -> Fatal {
@@ -182,7 +212,10 @@ fn fetch(arguments: &Arguments) -> Status {
 
 fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
     let signals = signals::listen().map_err(|error| Fatal::System("hear signals", error))?;
-    let metainfo = Metainfo::parse(&read_torrent(&arguments.torrent)?)?;
+    let torrent = read_torrent(&arguments.torrent, arguments.memory_max)?;
+    let plan = plan(arguments, &torrent)?;
+    let metainfo = Metainfo::parse(&torrent)?;
+    drop(torrent);
     info!(
         "{}: {} in {} files, info-hash {}",
         metainfo.name,
@@ -197,7 +230,7 @@ fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
     let options = Options {
         dir: arguments.dir.clone(),
         peers: resolve(&arguments.peers)?,
-        peers_max: arguments.peers_max,
+        plan,
         port: arguments.port,
         patience: arguments.patience,
     };
@@ -229,13 +262,58 @@ fn summary(place: &Path, report: &Report) -> String {
     format!("{place}: {total}{fetched} in {time}, {rate}/s\n")
 }
 
-fn read_torrent(path: &Path) -> Result<Vec<u8>, Fatal> {
-    let mut bytes = Vec::new();
-    let read = File::open(path)
-        .and_then(|file| file.take(TORRENT_LENGTH_MAX_BYTES + 1).read_to_end(&mut bytes));
-    let read = read.map_err(|error| Fatal::ReadTorrent(path.to_owned(), error))?;
-    if read as u64 > TORRENT_LENGTH_MAX_BYTES {
-        let limit = Bytes(TORRENT_LENGTH_MAX_BYTES);
+/// What may be under way at once with the memory that was given.
+fn plan(arguments: &Arguments, torrent: &[u8]) -> Result<Plan, Fatal> {
+    let measures = Measures::of(torrent);
+    let needs = Needs {
+        torrent_bytes: torrent.len() as u64,
+        pieces: measures.pieces,
+        piece_length: measures.piece_length,
+        files: measures.files,
+        components: measures.components,
+        path_bytes: measures.path_bytes,
+        tiers: measures.tiers,
+        peers: arguments.peers_max,
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let given = arguments.memory_max;
+    let plan = Plan::new(given, &needs).map_err(|needed| too_little(given, needed))?;
+    if plan.peers < needs.peers {
+        let (given, peers, chunks) = (in_units(given), plan.peers, plan.chunks);
+        warn!("--max-memory {given} is enough for {peers} peers and {chunks} buffers");
+    }
+    Ok(plan)
+}
+
+fn too_little(given: u64, needed: u64) -> Fatal {
+    let (given, needed) = (Bytes(given), in_units(needed));
+    Fatal::Usage(format!("{given} are too little for this torrent, it needs --max-memory {needed}"))
+}
+
+fn read_torrent(path: &Path, memory_max: u64) -> Result<Vec<u8>, Fatal> {
+    let unreadable = |error| Fatal::ReadTorrent(path.to_owned(), error);
+    let file = File::open(path).map_err(unreadable)?;
+    let found = file.metadata().map_err(unreadable)?;
+    let (mut bytes, mut limit) = (Vec::new(), TORRENT_LENGTH_MAX_BYTES);
+    if found.is_file() {
+        let length = found.len().min(limit + 1);
+        // What is in it is not known yet. Little else than hashes is in a large one.
+        let hashes = Needs { torrent_bytes: length, pieces: length / 20, ..Needs::default() };
+        let alone = Needs { torrent_bytes: length, ..Needs::default() };
+        if length <= limit && Plan::new(memory_max, &alone).is_err() {
+            let needed = Plan::new(0, &hashes).err().unwrap_or(length);
+            return Err(too_little(memory_max, needed));
+        }
+        // Never more than there is room for, even if it grows meanwhile.
+        limit = length;
+        bytes.reserve_exact(usize::try_from(length + 1).unwrap_or(0));
+    } else {
+        // A pipe tells no length: what is read moves about while it grows.
+        limit = limit.min(memory_max / 4);
+    }
+    let read = file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if read as u64 > limit || read as u64 > TORRENT_LENGTH_MAX_BYTES {
+        let limit = Bytes(limit.min(TORRENT_LENGTH_MAX_BYTES));
         return Err(Fatal::BadTorrent(format!("the file is larger than {limit}")));
     }
     Ok(bytes)
@@ -299,7 +377,7 @@ mod tests {
     #[test]
     fn every_option_is_understood() {
         let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
-                    --timeout 9 x.torrent there";
+                    --max-memory 9M --timeout 9 x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
             dir: "there".into(),
@@ -308,6 +386,7 @@ mod tests {
             log: Some("out.log".into()),
             peers: vec!["1.2.3.4:5".to_owned(), "[::1]:6".to_owned()],
             peers_max: 7,
+            memory_max: 9 << 20,
             port: 8,
             patience: Some(Duration::from_secs(9)),
         };
@@ -322,6 +401,30 @@ mod tests {
         assert_eq!(arguments.dir, Path::new("."));
         assert_eq!((arguments.peers_max, arguments.port), (PEERS_DEFAULT, PORT_DEFAULT));
         assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
+        assert_eq!(arguments.memory_max, MEMORY_DEFAULT_BYTES);
+    }
+
+    #[test]
+    fn sizes_are_numbers_with_a_letter() {
+        let cases = [
+            ("0", Some(0)),
+            ("9000000", Some(9_000_000)),
+            ("8192K", Some(8 << 20)),
+            ("8m", Some(8 << 20)),
+            ("2G", Some(2 << 30)),
+            ("", None),
+            ("M", None),
+            ("-1", None),
+            ("1.5M", None),
+            ("1T", None),
+            ("8 M", None),
+            ("18446744073709551615K", None),
+            ("8\u{e9}", None),
+        ];
+        for (text, bytes) in cases {
+            assert_eq!(size(text).ok(), bytes, "{text}");
+        }
+        assert_eq!(in_units((8 << 20) + 1), "9M");
     }
 
     #[test]
@@ -337,6 +440,8 @@ mod tests {
             ("--port", "--port"),
             ("--max-peers 0 a", "1 to 500"),
             ("--max-peers 501 a", "1 to 500"),
+            ("--max-memory 7M a", "8M or more"),
+            ("--max-memory much a", "--max-memory"),
             ("--timeout soon a", "--timeout"),
             ("--timeout -1 a", "--timeout"),
         ];

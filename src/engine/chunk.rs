@@ -3,7 +3,7 @@
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::limits::{CHUNK_LENGTH_BYTES, CHUNKS_MAX};
+use crate::limits::CHUNK_LENGTH_BYTES;
 use crate::policy::conversation::Received;
 use crate::system::buffer::Buffer;
 
@@ -42,10 +42,10 @@ pub struct ChunkPool {
 }
 
 impl ChunkPool {
-    /// All the chunks there are. Their memory is touched when they are first used.
-    pub fn new() -> Self {
-        let (back, free) = bounded(CHUNKS_MAX);
-        for _ in 0..CHUNKS_MAX {
+    /// All the `count` chunks there are. Their memory is touched when they are first used.
+    pub fn new(count: usize) -> Self {
+        let (back, free) = bounded(count);
+        for _ in 0..count {
             // The bytes come zeroed from the system: no page of them is touched here.
             let bytes = Buffer::new(CHUNK_LENGTH_BYTES);
             let _fits = back.try_send(Chunk { bytes, blocks: Vec::new() });
@@ -62,11 +62,5 @@ impl ChunkPool {
     pub fn put(&self, mut chunk: Chunk) {
         chunk.blocks.clear();
         let _fits = self.back.try_send(chunk);
-    }
-}
-
-impl Default for ChunkPool {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -20,7 +20,8 @@ use crate::engine::recheck::recheck;
 use crate::engine::session::{Permit, Shared};
 use crate::engine::{pool, writer};
 use crate::error::Fatal;
-use crate::limits::{CHUNKS_MAX, EVENTS_QUEUED_MAX, JOBS_MAX, NUMWANT, TICK_MS};
+use crate::limits::{EVENTS_QUEUED_MAX, JOBS_MAX, NUMWANT, RECHECK_STACK_BYTES, TICK_MS};
+use crate::policy::memory::Plan;
 use crate::policy::peer_book::PeerBook;
 use crate::policy::rate::Rate;
 use crate::policy::swarm::Swarm;
@@ -43,8 +44,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Peers to try besides those that trackers name.
     pub peers: Vec<SocketAddr>,
-    /// Sessions at once.
-    pub peers_max: usize,
+    /// How much may be under way at once.
+    pub plan: Plan,
     /// The port that trackers are told.
     pub port: u16,
     /// The run ends when no piece was verified for this long.
@@ -106,14 +107,15 @@ fn check(
     show: &mut dyn FnMut(&Progress),
 ) -> Result<Bitfield, Fatal> {
     let (stop, looked) = (AtomicBool::new(false), AtomicU64::new(0));
-    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = options.plan.checkers;
     let total = metainfo.geometry.total();
     let (done, finished) = bounded(1);
     let had = thread::scope(|scope| {
-        let search = thread::Builder::new().name("check".into()).spawn_scoped(scope, || {
+        let search = thread::Builder::new().name("check".into()).stack_size(RECHECK_STACK_BYTES);
+        let search = search.spawn_scoped(scope, || {
             let hashes = |piece| *metainfo.piece_hash(piece);
             let (dir, geometry) = (&options.dir, metainfo.geometry);
-            let had = recheck(dir, layout, geometry, hashes, cores, &stop, &looked);
+            let had = recheck(dir, layout, geometry, hashes, threads, &stop, &looked);
             let _room = done.send(had);
         });
         search.map_err(|error| Fatal::System("start a thread", error))?;
@@ -163,6 +165,7 @@ fn start<'a>(
     signals: &'a Receiver<()>,
     show: &'a mut dyn FnMut(&Progress),
 ) -> Result<Coordinator<'a>, Fatal> {
+    let plan = options.plan;
     let mut rng = fastrand::Rng::new();
     let tiers = Tiers::new(&metainfo.tiers, &mut rng);
     if tiers.is_empty() && options.peers.is_empty() {
@@ -173,25 +176,30 @@ fn start<'a>(
     let announcer = match tiers.width() {
         0 => None,
         width => {
-            Some(Announcer::spawn(width, Patience::default()).map_err(started("start a thread"))?)
+            let threads = plan.announcers.min(width);
+            let announcer = Announcer::spawn(threads, Patience::default());
+            let mut announcer = announcer.map_err(started("start a thread"))?;
+            announcer.limit_farewells(plan.farewells);
+            Some(announcer)
         }
     };
     let geometry = metainfo.geometry;
-    let swarm = Swarm::new(geometry, had, rng.fork(), Instant::now());
+    let mut swarm = Swarm::new(geometry, had, rng.fork(), Instant::now());
+    swarm.picker.limit_begun(plan.begun);
     let missing = geometry.total() - swarm.had_bytes();
     storage.check_room(missing)?;
     info!("{} pieces to fetch", geometry.pieces() - swarm.picker.had().count());
 
-    let wakers = wakers(options.peers_max).map_err(started("make an event descriptor"))?;
+    let wakers = wakers(plan.peers).map_err(started("make an event descriptor"))?;
     let threads_max = wakers.len();
     let (work_back, work) = bounded(JOBS_MAX);
     (0..JOBS_MAX).for_each(|_| drop(work_back.try_send(Permit)));
     // Room for every chunk there is and for the order to finish: nobody waits for the writer here.
-    let (to_writer, orders) = bounded(CHUNKS_MAX + 1);
+    let (to_writer, orders) = bounded(plan.chunks + 1);
     let peer_id = peer_id(&mut rng);
     let handshake =
         Handshake { info_hash: metainfo.info_hash, peer_id, fast: true, extended: true };
-    let chunks = ChunkPool::new();
+    let chunks = ChunkPool::new(plan.chunks);
     let shared =
         Arc::new(Shared::new(swarm, wakers, (work_back, work), chunks, to_writer, handshake));
     // The pool and the writer report; the coordinator never stops reading.

@@ -2,6 +2,7 @@
 
 pub mod blame;
 pub mod conversation;
+pub mod memory;
 pub mod peer_book;
 pub mod picker;
 pub mod pipeline;

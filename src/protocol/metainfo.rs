@@ -12,8 +12,9 @@ use sha1::{Digest, Sha1};
 
 use crate::error::Fatal;
 use crate::limits::{
-    FILES_MAX, PATH_DEPTH_MAX, PIECE_LENGTH_MAX_BYTES, RENAMED_MAX, TIERS_MAX,
-    TOTAL_LENGTH_MAX_BYTES, TRACKERS_MAX, URL_LENGTH_MAX_BYTES,
+    FILES_MAX, NAME_LENGTH_MAX_BYTES, PATH_DEPTH_MAX, PATH_LENGTH_MAX_BYTES,
+    PIECE_LENGTH_MAX_BYTES, RENAMED_MAX, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES, TRACKERS_MAX,
+    URL_LENGTH_MAX_BYTES,
 };
 use crate::protocol::bencode::Value;
 use crate::protocol::names::{self, SafePath};
@@ -74,6 +75,62 @@ pub struct Renamed {
     pub original: String,
     /// Where it lies below the output directory.
     pub path: PathBuf,
+}
+
+/// What a torrent would take to be read and kept, seen without keeping anything of it. What is
+/// not there or of a wrong type counts as 0: reading it will tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Measures {
+    /// Hashes of pieces.
+    pub pieces: u64,
+    /// Bytes of a piece.
+    pub piece_length: u64,
+    /// Files.
+    pub files: u64,
+    /// Components of all their paths.
+    pub components: u64,
+    /// Bytes of all their paths, with the directory that all are in, at most.
+    pub path_bytes: u64,
+    /// Tiers of trackers.
+    pub tiers: usize,
+}
+
+impl Measures {
+    /// Measures a torrent file.
+    pub fn of(torrent: &[u8]) -> Self {
+        let Ok(root) = Value::parse(torrent) else { return Self::default() };
+        let Some(info) = root.get("info") else { return Self::default() };
+        let bytes = |key| info.get(key).and_then(Value::bytes).map_or(0, <[u8]>::len);
+        let name = bytes("name").max(bytes("name.utf-8")).min(NAME_LENGTH_MAX_BYTES);
+        let mut measures = Self {
+            pieces: bytes("pieces") as u64 / 20,
+            piece_length: read_length(info, "piece length").unwrap_or(0),
+            files: 1,
+            components: 1,
+            path_bytes: name as u64,
+            tiers: read_tiers(root).len(),
+        };
+        let files = info.get("files").and_then(Value::list);
+        for file in files.into_iter().flatten().take(FILES_MAX) {
+            measures.files += 1;
+            let mut longest = 0;
+            for (key, path) in file.dict().into_iter().flatten() {
+                if key != b"path" && key != b"path.utf-8" {
+                    continue;
+                }
+                let components = path.list().into_iter().flatten().take(PATH_DEPTH_MAX + 1);
+                let components = components.filter_map(Value::bytes);
+                let mut length = 0;
+                for component in components {
+                    measures.components += 1;
+                    length += component.len().min(NAME_LENGTH_MAX_BYTES) + 1;
+                }
+                longest = length.max(longest);
+            }
+            measures.path_bytes += (name + 1 + longest).min(PATH_LENGTH_MAX_BYTES) as u64;
+        }
+        measures
+    }
 }
 
 impl Metainfo {
@@ -351,7 +408,6 @@ mod tests {
 
     use super::*;
     use crate::error::Status;
-    use crate::limits::NAME_LENGTH_MAX_BYTES;
     use crate::protocol::bencode::Item;
     use crate::stopwatch::worked;
 
@@ -411,6 +467,27 @@ mod tests {
 
     fn paths(metainfo: &Metainfo) -> Vec<&str> {
         metainfo.files.iter().map(|file| file.path.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn it_is_measured_before_it_is_read() {
+        let one = Measures::of(&torrent_with(single(), &[("announce", "http://a/".into())]));
+        let expected = Measures {
+            pieces: 2,
+            piece_length: 64,
+            files: 1,
+            components: 1,
+            path_bytes: 5,
+            tiers: 1,
+        };
+        assert_eq!(one, expected);
+        let files = vec![file(60, &["b", "cc"]), file_with(40, &["d"], "path.utf-8", "no list")];
+        let several = Measures::of(&torrent(multi(files)));
+        assert_eq!((several.files, several.components), (3, 4));
+        assert_eq!(several.path_bytes, 5 + (5 + 1 + 5) + (5 + 1 + 2));
+        assert_eq!(Measures::of(b"d4:infod6:pieces"), Measures::default());
+        assert_eq!(Measures::of(b"d4:infodee").pieces, 0);
+        assert_eq!(Measures::of(b"le"), Measures::default());
     }
 
     #[test]

@@ -1,0 +1,383 @@
+//! Decides how much may be under way at once, so that the process never takes more memory than it
+//! was given. Everything has a worst case, from `limits`; the plan adds these up beforehand.
+//!
+//! The worst cases are those of a hostile swarm: an ordinary one takes a third of it. What counts
+//! is memory of the process's own. Output files that are mapped are the page cache's: the kernel
+//! takes their pages back when it wants to.
+//!
+//! First comes the least that works; then more in an order that is always the same, until the next
+//! step would be too much. So more memory never gives less of anything.
+
+use crate::limits::{
+    ADDRESSES_MAX, ANNOUNCER_BUFFERS_BYTES, ANNOUNCER_STACK_BYTES, ANNOUNCER_THREADS_MAX,
+    BANNED_MAX, BLOCK_LENGTH, CHUNK_LENGTH_BYTES, CHUNKS_MAX, CHUNKS_MIN, EVENTS_QUEUED_MAX,
+    FAREWELL_THREADS_MAX, FAREWELL_THREADS_MIN, JOBS_MAX, MESSAGE_KEPT_MAX_BYTES, NEW_HAVES_MAX,
+    OPEN_PIECES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX, PEER_OTHER_BYTES, PEERS_MIN,
+    PEERS_PER_REPLY_MAX, PROCESS_BYTES, READ_BACK_BYTES, RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES,
+    RECHECK_THREADS_MAX, REQUESTS_IN_FLIGHT_MAX, RESOLVER_STACK_BYTES, SESSION_STACK_BYTES,
+    SESSIONS_REMEMBERED_MAX, SIGNALS_STACK_BYTES, SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES,
+    TRACKER_REPLY_MAX_BYTES, TRACKERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
+};
+
+/// A table that grows by itself takes up to twice what is in it, and its old place as well while
+/// it moves.
+const GROWN: u64 = 3;
+/// A map or set takes so many times for what is in it, half-empty nodes counted.
+const TREE: u64 = 2;
+
+// Bytes of one entry of each table; a test holds them true where it can.
+const HASH_BYTES: u64 = 20;
+const REQUEST_BYTES: u64 = 40;
+const BLOCK_BYTES: u64 = 12;
+const RECEIVED_BYTES: u64 = 24;
+const EVIDENCE_BYTES: u64 = 32;
+const ADDRESS_BYTES: u64 = 144;
+const HOST_BYTES: u64 = 24;
+const SESSION_BYTES: u64 = 48;
+const EVENT_BYTES: u64 = 128;
+
+/// For each piece while it downloads: how many have it, the order and the place in it, the list of
+/// verified ones, suspects.
+const TABLES_PER_PIECE_BYTES: u64 = 2 + 4 * GROWN + 4 + 4 + 4 * TREE + 1;
+/// For each piece while it looks at what is there: those that were found, twice.
+const FOUND_PER_PIECE_BYTES: u64 = 2 * 4 * GROWN + 1;
+/// For each file, its paths not counted, as long as the program runs: its entry in the torrent and
+/// in the layout, how it is backed.
+const FILE_BYTES: u64 = 40 * GROWN + 40 + 16 + 1 + 64;
+/// For each file while the torrent is read, or while what is there is looked at.
+const FILE_READ_BYTES: u64 = 64 * GROWN + 16 * GROWN + 120;
+/// For each component of a path while the torrent is read: directories are told from files.
+const COMPONENT_BYTES: u64 = 17 * GROWN + 17;
+/// A begun piece without its blocks: in the picker, and at the writer its hash so far.
+const PIECE_BEGUN_BYTES: u64 = 512;
+/// For each block of a begun piece: its state, and a bit at the writer.
+const BLOCK_BEGUN_BYTES: u64 = BLOCK_BYTES + 1;
+/// For each block of one piece that is found to be wrong: who brought it, and its digest.
+const BLOCK_JUDGED_BYTES: u64 = (HASH_BYTES + 4 + EVIDENCE_BYTES) * GROWN;
+
+/// The measures that memory depends on. What is not known is 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Needs {
+    /// Bytes of the torrent file.
+    pub torrent_bytes: u64,
+    /// Pieces.
+    pub pieces: u64,
+    /// Bytes of a piece.
+    pub piece_length: u64,
+    /// Files.
+    pub files: u64,
+    /// Components of all their paths.
+    pub components: u64,
+    /// Bytes of all their paths, with the directory that all are in.
+    pub path_bytes: u64,
+    /// Tiers of trackers.
+    pub tiers: usize,
+    /// Peers that are wanted.
+    pub peers: usize,
+    /// Threads that could look at what is there.
+    pub cores: usize,
+}
+
+/// How much may be under way at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// Sessions.
+    pub peers: usize,
+    /// Chunks of bytes that have arrived.
+    pub chunks: usize,
+    /// Pieces that are begun and not verified.
+    pub begun: usize,
+    /// Threads that announce.
+    pub announcers: usize,
+    /// Threads that say goodbye, while those may still be waiting.
+    pub farewells: usize,
+    /// Threads that look at what is there. They are gone before the others come.
+    pub checkers: usize,
+}
+
+impl Plan {
+    /// The most that `ceiling` bytes are enough for.
+    ///
+    /// # Errors
+    /// It is not enough for anything; this many bytes are.
+    pub fn new(ceiling: u64, needs: &Needs) -> Result<Self, u64> {
+        let least = least(needs);
+        let needed = least.bytes(needs);
+        if ceiling < needed {
+            return Err(needed);
+        }
+        let fitting = steps(least, most(needs)).take_while(|plan| plan.bytes(needs) <= ceiling);
+        let mut plan = fitting.last().unwrap_or(least);
+        let checkers = needs.cores.clamp(1, RECHECK_THREADS_MAX);
+        let room = ceiling.saturating_sub(always(needs) + looking(needs, 0));
+        plan.checkers = checkers.min(usize::try_from(room / checker()).unwrap_or(checkers)).max(1);
+        Ok(plan)
+    }
+
+    /// Bytes that it takes at worst, at any time.
+    pub fn bytes(&self, needs: &Needs) -> u64 {
+        let reading = needs.torrent_bytes
+            + needs.files * FILE_READ_BYTES
+            + needs.components * COMPONENT_BYTES
+            + 2 * needs.path_bytes;
+        let downloading = needs.pieces * TABLES_PER_PIECE_BYTES
+            + bitfield(needs)
+            + book()
+            + writer(needs)
+            + self.peers as u64 * peer(needs)
+            + self.chunks as u64 * chunk(needs)
+            + self.begun as u64 * begun(needs)
+            + self.announcers as u64 * announcer()
+            + self.farewells as u64 * farewell();
+        let looking = looking(needs, self.checkers as u64);
+        always(needs) + reading.max(looking).max(downloading)
+    }
+}
+
+fn least(needs: &Needs) -> Plan {
+    let peers = needs.peers.clamp(1, PEERS_MIN);
+    let begun = begun_for(peers, needs);
+    let announcers = needs.tiers.min(1);
+    Plan { peers, chunks: CHUNKS_MIN, begun, announcers, farewells: announcers, checkers: 1 }
+}
+
+fn most(needs: &Needs) -> Plan {
+    Plan {
+        peers: needs.peers.max(1),
+        chunks: CHUNKS_MAX,
+        begun: OPEN_PIECES_MAX.min(usize::try_from(needs.pieces).unwrap_or(OPEN_PIECES_MAX)).max(1),
+        announcers: needs.tiers.min(ANNOUNCER_THREADS_MAX),
+        farewells: needs.tiers.min(FAREWELL_THREADS_MAX),
+        checkers: 1,
+    }
+}
+
+/// Each peer works on a piece of its own, and one more is about to be verified.
+fn begun_for(peers: usize, needs: &Needs) -> usize {
+    (2 * peers).min(usize::try_from(needs.pieces).unwrap_or(usize::MAX)).max(1)
+}
+
+/// From the least to the most: first peers and chunks in step, then trackers, then pieces.
+fn steps(least: Plan, most: Plan) -> impl Iterator<Item = Plan> {
+    let grow = move |plan: &Plan| {
+        let mut plan = *plan;
+        if plan.peers < most.peers || plan.chunks < most.chunks {
+            plan.peers = (plan.peers + PEERS_MIN).min(most.peers);
+            plan.chunks = (plan.chunks + 1).min(most.chunks);
+            plan.begun = plan.begun.max(2 * plan.peers).min(most.begun);
+        } else if plan.farewells < most.farewells.min(FAREWELL_THREADS_MIN) {
+            plan.farewells += 1;
+        } else if plan.announcers < most.announcers {
+            plan.announcers += 1;
+        } else if plan.begun < most.begun {
+            plan.begun += 1;
+        } else if plan.farewells < most.farewells {
+            plan.farewells += 1;
+        } else {
+            return None;
+        }
+        Some(plan)
+    };
+    std::iter::successors(Some(least), grow)
+}
+
+fn bitfield(needs: &Needs) -> u64 {
+    needs.pieces.div_ceil(8)
+}
+
+fn blocks(needs: &Needs) -> u64 {
+    needs.piece_length.div_ceil(u64::from(BLOCK_LENGTH))
+}
+
+/// What is there from the first line to the last.
+fn always(needs: &Needs) -> u64 {
+    let urls = (TRACKERS_MAX * URL_LENGTH_MAX_BYTES) as u64;
+    PROCESS_BYTES as u64
+        + thread(SIGNALS_STACK_BYTES)
+        + 2 * urls.min(needs.torrent_bytes.saturating_sub(HASH_BYTES * needs.pieces))
+        + needs.pieces * HASH_BYTES
+        + needs.files * FILE_BYTES
+        + 2 * needs.path_bytes
+        + bitfield(needs)
+}
+
+fn looking(needs: &Needs, checkers: u64) -> u64 {
+    needs.pieces * FOUND_PER_PIECE_BYTES + needs.files * 8 + checkers * checker()
+}
+
+fn checker() -> u64 {
+    thread(RECHECK_STACK_BYTES) + RECHECK_BUFFER_BYTES as u64
+}
+
+fn thread(stack: usize) -> u64 {
+    (stack + THREAD_OTHER_BYTES) as u64
+}
+
+/// Addresses, hosts and sessions that are remembered, and the queues between the threads.
+fn book() -> u64 {
+    TREE * (ADDRESSES_MAX as u64 * ADDRESS_BYTES
+        + BANNED_MAX as u64 * HOST_BYTES
+        + SESSIONS_REMEMBERED_MAX as u64 * SESSION_BYTES)
+        + JOBS_MAX as u64 * 8
+        + EVENTS_QUEUED_MAX as u64 * EVENT_BYTES
+}
+
+fn writer(needs: &Needs) -> u64 {
+    thread(WRITER_STACK_BYTES)
+        + READ_BACK_BYTES as u64
+        + SUSPECT_BLOCKS_MAX as u64 * EVIDENCE_BYTES * TREE
+        + blocks(needs) * BLOCK_JUDGED_BYTES
+}
+
+fn chunk(needs: &Needs) -> u64 {
+    CHUNK_LENGTH_BYTES as u64 + arrived(needs)
+}
+
+/// The list of the blocks that one read brought.
+fn arrived(needs: &Needs) -> u64 {
+    let asked = REQUESTS_IN_FLIGHT_MAX as usize + OVERDUE_MAX;
+    // Whole blocks alone, or any number of shorter ones.
+    let most = match needs.piece_length % u64::from(BLOCK_LENGTH) {
+        0 => CHUNK_LENGTH_BYTES / BLOCK_LENGTH as usize + 2,
+        _ => asked,
+    };
+    most as u64 * RECEIVED_BYTES * GROWN
+}
+
+fn begun(needs: &Needs) -> u64 {
+    PIECE_BEGUN_BYTES + blocks(needs) * BLOCK_BEGUN_BYTES
+}
+
+/// A table that grows to `count` entries of `bytes` each. It doubles from a power of 2.
+fn table(count: usize, bytes: u64) -> u64 {
+    count.next_power_of_two() as u64 * bytes
+}
+
+fn peer(needs: &Needs) -> u64 {
+    let requests = REQUESTS_IN_FLIGHT_MAX as usize;
+    // Requests and cancels, 17 bytes each, that one turn adds when there is room.
+    let outbox = GROWN * (OUTBOX_MAX_BYTES + requests * 17) as u64;
+    // Requests that are out, those given up, jobs; and one of them while it moves.
+    let tables = table(requests, REQUEST_BYTES) * 3 / 2
+        + 2 * table(requests, BLOCK_BYTES)
+        + table(OVERDUE_MAX, BLOCK_BYTES)
+        + table(NEW_HAVES_MAX, 4);
+    // What they have, what they told, the message that told it, what we told, what may be asked.
+    let bitfields = 5 * bitfield(needs);
+    thread(SESSION_STACK_BYTES)
+        + PEER_OTHER_BYTES as u64
+        + outbox
+        + tables
+        + u64::from(MESSAGE_KEPT_MAX_BYTES)
+        + arrived(needs)
+        + bitfields
+}
+
+/// One announce under way, and the answer to the last that nobody has read yet.
+fn announcer() -> u64 {
+    farewell() + table(PEERS_PER_REPLY_MAX, 32)
+}
+
+/// One announce under way.
+fn farewell() -> u64 {
+    thread(ANNOUNCER_STACK_BYTES)
+        + thread(RESOLVER_STACK_BYTES)
+        + ANNOUNCER_BUFFERS_BYTES as u64
+        + TRACKER_REPLY_MAX_BYTES
+        + table(PEERS_PER_REPLY_MAX, 32) * 3 / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, PEERS_DEFAULT};
+    use crate::policy::conversation::Received;
+    use crate::units::{Block, SessionId};
+
+    const MIB: u64 = 1 << 20;
+
+    /// A torrent of one file.
+    fn needs(pieces: u64, piece_length: u64, tiers: usize) -> Needs {
+        Needs {
+            torrent_bytes: pieces * HASH_BYTES + 1_000,
+            pieces,
+            piece_length,
+            files: 1,
+            components: 1,
+            path_bytes: 100,
+            tiers,
+            peers: PEERS_DEFAULT,
+            cores: 4,
+        }
+    }
+
+    #[test]
+    fn ordinary_torrents_have_everything_by_default() {
+        for (pieces, piece_length) in [(1, 1), (1, 1 << 14), (4_000, 1 << 18), (20_000, 1 << 22)] {
+            let plan = Plan::new(MEMORY_DEFAULT_BYTES, &needs(pieces, piece_length, 3)).unwrap();
+            let whole = (plan.peers, plan.chunks, plan.announcers, plan.checkers);
+            assert_eq!(whole, (PEERS_DEFAULT, CHUNKS_MAX, 3, 4), "{pieces} {piece_length}");
+            assert!(plan.begun >= 2 * PEERS_DEFAULT || plan.begun as u64 == pieces);
+        }
+    }
+
+    #[test]
+    fn the_least_that_may_be_typed_is_enough_for_ordinary_torrents() {
+        for (pieces, piece_length) in [(1, 1), (4_000, 1 << 20), (1_000, 1 << 24)] {
+            let plan = Plan::new(MEMORY_MIN_BYTES, &needs(pieces, piece_length, 10)).unwrap();
+            assert!(plan.peers >= PEERS_MIN && plan.chunks >= CHUNKS_MIN, "{plan:?}");
+            assert!(plan.announcers >= 1 && plan.checkers >= 1, "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_little_is_told_exactly() {
+        let many_files = Needs { files: 100_000, path_bytes: 9_000_000, ..needs(9, 1 << 20, 1) };
+        for needs in [needs(2_000_000, 1 << 14, 0), needs(9, 1 << 30, 1), many_files] {
+            let needed = Plan::new(MEMORY_MIN_BYTES, &needs).unwrap_err();
+            assert!(needed > MEMORY_MIN_BYTES);
+            assert_eq!(Plan::new(needed - 1, &needs), Err(needed));
+            let plan = Plan::new(needed, &needs).unwrap();
+            assert!(plan.peers >= PEERS_MIN && plan.chunks >= CHUNKS_MIN, "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn more_memory_never_gives_less_and_is_never_overdrawn() {
+        let all = [needs(1, 1, 0), needs(200_000, 1 << 14, 5), needs(3_000, 1 << 24, 32)];
+        for needs in
+            all.into_iter().chain(all.map(|needs| Needs { cores: 100, peers: 500, ..needs }))
+        {
+            let mut before = None::<Plan>;
+            for ceiling in (0..500).map(|step| step * MIB) {
+                let Ok(plan) = Plan::new(ceiling, &needs) else {
+                    assert_eq!(before, None, "{ceiling}");
+                    continue;
+                };
+                assert!(plan.bytes(&needs) <= ceiling, "{ceiling}: {plan:?}");
+                let grows = |field: fn(&Plan) -> usize| {
+                    before.is_none_or(|before| field(&before) <= field(&plan))
+                };
+                assert!(grows(|plan| plan.peers) && grows(|plan| plan.chunks), "{ceiling}");
+                assert!(grows(|plan| plan.begun) && grows(|plan| plan.announcers), "{ceiling}");
+                assert!(grows(|plan| plan.checkers) && grows(|plan| plan.farewells));
+                before = Some(plan);
+            }
+            assert!(before.is_some_and(|plan| plan.peers == needs.peers));
+        }
+    }
+
+    #[test]
+    fn fewer_peers_than_the_least_can_be_wanted() {
+        let plan = Plan::new(MEMORY_MIN_BYTES, &Needs { peers: 1, ..needs(10, 1, 0) }).unwrap();
+        assert_eq!((plan.peers, plan.announcers), (1, 0));
+    }
+
+    #[test]
+    fn entries_are_as_large_as_is_reckoned() {
+        assert!(size_of::<Received>() as u64 <= RECEIVED_BYTES);
+        assert!(size_of::<Block>() as u64 <= BLOCK_BYTES);
+        assert!(size_of::<(usize, SessionId, [u8; 20])>() as u64 <= EVIDENCE_BYTES);
+        assert!(size_of::<std::net::SocketAddr>() <= 32);
+    }
+}
