@@ -273,6 +273,7 @@ fn plan(arguments: &Arguments, torrent: &[u8]) -> Result<Plan, Fatal> {
         components: measures.components,
         path_bytes: measures.path_bytes,
         tiers: measures.tiers,
+        trackers: measures.trackers,
         peers: arguments.peers_max,
         cores: std::thread::available_parallelism().map_or(1, usize::from),
     };

@@ -11,12 +11,13 @@
 use crate::limits::{
     ADDRESSES_MAX, ANNOUNCER_BUFFERS_BYTES, ANNOUNCER_STACK_BYTES, ANNOUNCER_THREADS_MAX,
     BANNED_MAX, BLOCK_LENGTH, CHUNK_LENGTH_BYTES, CHUNKS_MAX, CHUNKS_MIN, EVENTS_QUEUED_MAX,
-    FAREWELL_THREADS_MAX, FAREWELL_THREADS_MIN, JOBS_MAX, MESSAGE_KEPT_MAX_BYTES, NEW_HAVES_MAX,
-    OPEN_PIECES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX, PEER_OTHER_BYTES, PEERS_MIN,
-    PEERS_PER_REPLY_MAX, PROCESS_BYTES, READ_BACK_BYTES, RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES,
-    RECHECK_THREADS_MAX, REQUESTS_IN_FLIGHT_MAX, RESOLVER_STACK_BYTES, SESSION_STACK_BYTES,
-    SESSIONS_REMEMBERED_MAX, SIGNALS_STACK_BYTES, SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES,
-    TRACKER_REPLY_MAX_BYTES, TRACKERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
+    FAREWELL_THREADS_MAX, FAREWELL_THREADS_MIN, FOREIGN_TEXT_MAX_CHARS, JOBS_MAX,
+    MESSAGE_KEPT_MAX_BYTES, NEW_HAVES_MAX, OPEN_PIECES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX,
+    PEER_OTHER_BYTES, PEERS_MIN, PEERS_PER_REPLY_MAX, PROCESS_BYTES, READ_BACK_BYTES,
+    RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES, RECHECK_THREADS_MAX, REQUESTS_IN_FLIGHT_MAX,
+    RESOLVER_STACK_BYTES, SESSION_STACK_BYTES, SESSIONS_REMEMBERED_MAX, SIGNALS_STACK_BYTES,
+    SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES, TRACKER_ID_MAX_BYTES, TRACKER_REPLY_MAX_BYTES,
+    TRACKERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
 };
 
 /// A table that grows by itself takes up to twice what is in it, and its old place as well while
@@ -35,6 +36,9 @@ const ADDRESS_BYTES: u64 = 144;
 const HOST_BYTES: u64 = 24;
 const SESSION_BYTES: u64 = 48;
 const EVENT_BYTES: u64 = 128;
+
+/// What is known of a tracker besides its URL: its id, what it answered, what it refused.
+const TRACKER_BYTES: u64 = (TRACKER_ID_MAX_BYTES + 4 * FOREIGN_TEXT_MAX_CHARS + 256) as u64;
 
 /// For each piece while it downloads: how many have it, the order and the place in it, the list of
 /// verified ones, suspects.
@@ -72,6 +76,8 @@ pub struct Needs {
     pub path_bytes: u64,
     /// Tiers of trackers.
     pub tiers: usize,
+    /// Trackers in all of them.
+    pub trackers: u64,
     /// Peers that are wanted.
     pub peers: usize,
     /// Threads that could look at what is there.
@@ -195,6 +201,7 @@ fn always(needs: &Needs) -> u64 {
     PROCESS_BYTES as u64
         + thread(SIGNALS_STACK_BYTES)
         + 2 * urls.min(needs.torrent_bytes.saturating_sub(HASH_BYTES * needs.pieces))
+        + needs.trackers * TRACKER_BYTES
         + needs.pieces * HASH_BYTES
         + needs.files * FILE_BYTES
         + 2 * needs.path_bytes
@@ -262,13 +269,15 @@ fn peer(needs: &Needs) -> u64 {
         + 2 * table(requests, BLOCK_BYTES)
         + table(OVERDUE_MAX, BLOCK_BYTES)
         + table(NEW_HAVES_MAX, 4);
-    // What they have, what they told, the message that told it, what we told, what may be asked.
-    let bitfields = 5 * bitfield(needs);
+    // What they have, what they told, twice while it changes, the message that told it, what we
+    // told, what may be asked.
+    let bitfields = 6 * bitfield(needs);
     thread(SESSION_STACK_BYTES)
         + PEER_OTHER_BYTES as u64
         + outbox
         + tables
-        + u64::from(MESSAGE_KEPT_MAX_BYTES)
+        // What has no end yet, and the client's name, which is a part of one.
+        + 2 * u64::from(MESSAGE_KEPT_MAX_BYTES)
         + arrived(needs)
         + bitfields
 }
@@ -306,6 +315,7 @@ mod tests {
             components: 1,
             path_bytes: 100,
             tiers,
+            trackers: tiers as u64,
             peers: PEERS_DEFAULT,
             cores: 4,
         }

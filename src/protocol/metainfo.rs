@@ -93,6 +93,8 @@ pub struct Measures {
     pub path_bytes: u64,
     /// Tiers of trackers.
     pub tiers: usize,
+    /// Trackers in all of them.
+    pub trackers: u64,
 }
 
 impl Measures {
@@ -102,13 +104,15 @@ impl Measures {
         let Some(info) = root.get("info") else { return Self::default() };
         let bytes = |key| info.get(key).and_then(Value::bytes).map_or(0, <[u8]>::len);
         let name = bytes("name").max(bytes("name.utf-8")).min(NAME_LENGTH_MAX_BYTES);
+        let tiers = read_tiers(root);
         let mut measures = Self {
             pieces: bytes("pieces") as u64 / 20,
             piece_length: read_length(info, "piece length").unwrap_or(0),
             files: 1,
             components: 1,
             path_bytes: name as u64,
-            tiers: read_tiers(root).len(),
+            tiers: tiers.len(),
+            trackers: tiers.iter().flatten().count() as u64,
         };
         let files = info.get("files").and_then(Value::list);
         for file in files.into_iter().flatten().take(FILES_MAX) {
@@ -479,6 +483,7 @@ mod tests {
             components: 1,
             path_bytes: 5,
             tiers: 1,
+            trackers: 1,
         };
         assert_eq!(one, expected);
         let files = vec![file(60, &["b", "cc"]), file_with(40, &["d"], "path.utf-8", "no list")];

@@ -157,6 +157,8 @@ pub enum Noise {
     HaveOutOfRange,
     /// Message ids that nobody knows, and then it goes on.
     Unknown,
+    /// Messages of a mebibyte that nobody knows, and then it goes on.
+    LongUnknown,
     /// A dictionary that is none, as the extension handshake; then it goes on.
     BadHello,
     /// Without end.
@@ -628,6 +630,10 @@ impl Connection<'_> {
             Noise::LongBlock => self.write(&[0, 1, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0]),
             Noise::HaveOutOfRange => self.send(4, &numbers(&[pieces])),
             Noise::Unknown => [10, 11, 99, 255].iter().try_for_each(|id| self.send(*id, b"what?")),
+            Noise::LongUnknown => {
+                let long = vec![0; (1 << 20) - 1];
+                [20, 99].iter().try_for_each(|id| self.send(*id, &long))
+            }
             Noise::BadHello => self.send(20, b"\0li1e"),
             Noise::KeepAlives => forever(&[0; 4]),
             Noise::Haves => forever(&message(4, &numbers(&[0]))),

@@ -65,6 +65,14 @@ impl Torrent {
         Self::new(name, piece_length, bytes, Vec::new(), &what)
     }
 
+    /// One file of so many pieces of zeros, which take neither memory nor time to make.
+    pub fn zeros(name: &str, pieces: usize, piece_length: usize) -> Self {
+        let bytes = vec![0; pieces * piece_length];
+        let hashes = Sha1::digest(vec![0; piece_length]).repeat(pieces);
+        let what = format!("6:lengthi{}e", bytes.len()).into_bytes();
+        Self::with_hashes(name, piece_length, bytes, Vec::new(), &what, &hashes)
+    }
+
     /// A directory with these files, in this order.
     pub fn multi(name: &str, entries: &[Entry], piece_length: usize) -> Self {
         let mut bytes = Vec::new();
@@ -92,12 +100,23 @@ impl Torrent {
         what: &[u8],
     ) -> Self {
         let hashes: Vec<u8> = bytes.chunks(piece_length).flat_map(Sha1::digest).collect();
+        Self::with_hashes(name, piece_length, bytes, entries, what, &hashes)
+    }
+
+    fn with_hashes(
+        name: &str,
+        piece_length: usize,
+        bytes: Vec<u8>,
+        entries: Vec<Entry>,
+        what: &[u8],
+        hashes: &[u8],
+    ) -> Self {
         let mut info = b"d".to_vec();
         info.extend(what);
         info.extend(b"4:name");
         string(&mut info, name.as_bytes());
         info.extend(format!("12:piece lengthi{piece_length}e6:pieces").bytes());
-        string(&mut info, &hashes);
+        string(&mut info, hashes);
         info.push(b'e');
         let info_hash = Sha1::digest(&info).into();
         let payload = Payload { info_hash, piece_length, bytes: Arc::new(bytes) };
