@@ -16,7 +16,7 @@ use crate::error::{Fatal, Status};
 use crate::limits::{
     MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, PEERS_DEFAULT, PEERS_MAX, TORRENT_LENGTH_MAX_BYTES,
 };
-use crate::policy::memory::{Needs, Plan};
+use crate::policy::memory::{self, Needs, Plan};
 use crate::progress::{Screen, span};
 use crate::protocol::metainfo::{Measures, Metainfo};
 use crate::system::signals;
@@ -31,7 +31,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("-l, --log FILE", "write a log to FILE as well, -v makes it fuller"),
     ("    --peer ADDR:PORT", "a peer to try besides the trackers'; may be repeated"),
     ("    --max-peers N", "peers at once (50)"),
-    ("    --max-memory SIZE", "memory that it takes at most, 8M or more (32M)"),
+    ("    --max-memory SIZE", "memory that it takes at most, 10M or more (32M)"),
     ("    --port N", "the port that trackers are told (6881)"),
     ("    --timeout SECONDS", "give up after so long without a new piece (0: never)"),
     ("-h, --help", "print this"),
@@ -298,10 +298,11 @@ fn read_torrent(path: &Path, memory_max: u64) -> Result<Vec<u8>, Fatal> {
     let (mut bytes, mut limit) = (Vec::new(), TORRENT_LENGTH_MAX_BYTES);
     if found.is_file() {
         let length = found.len().min(limit + 1);
-        // What is in it is not known yet. Little else than hashes is in a large one.
-        let hashes = Needs { torrent_bytes: length, pieces: length / 20, ..Needs::default() };
-        let alone = Needs { torrent_bytes: length, ..Needs::default() };
-        if length <= limit && Plan::new(memory_max, &alone).is_err() {
+        if length <= limit && !memory::can_be_measured(memory_max, length) {
+            // What is in it is not known. Little else than hashes is in one that is so large.
+            let (pieces, peers) = (length / 20, PEERS_DEFAULT);
+            let hashes = Needs { torrent_bytes: length, pieces, peers, ..Needs::default() };
+            let hashes = Needs { piece_length: 1, files: 1, tiers: 1, ..hashes };
             let needed = Plan::new(0, &hashes).err().unwrap_or(length);
             return Err(too_little(memory_max, needed));
         }
@@ -378,7 +379,7 @@ mod tests {
     #[test]
     fn every_option_is_understood() {
         let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
-                    --max-memory 9M --timeout 9 x.torrent there";
+                    --max-memory 11M --timeout 9 x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
             dir: "there".into(),
@@ -387,7 +388,7 @@ mod tests {
             log: Some("out.log".into()),
             peers: vec!["1.2.3.4:5".to_owned(), "[::1]:6".to_owned()],
             peers_max: 7,
-            memory_max: 9 << 20,
+            memory_max: 11 << 20,
             port: 8,
             patience: Some(Duration::from_secs(9)),
         };
@@ -441,7 +442,7 @@ mod tests {
             ("--port", "--port"),
             ("--max-peers 0 a", "1 to 500"),
             ("--max-peers 501 a", "1 to 500"),
-            ("--max-memory 7M a", "8M or more"),
+            ("--max-memory 9M a", "10M or more"),
             ("--max-memory much a", "--max-memory"),
             ("--timeout soon a", "--timeout"),
             ("--timeout -1 a", "--timeout"),

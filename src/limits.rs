@@ -7,7 +7,7 @@
 /// Bytes that the process takes of its own at most, unless `--max-memory` says otherwise.
 pub const MEMORY_DEFAULT_BYTES: u64 = 32 << 20;
 /// What `--max-memory` may say at least: enough for an ordinary torrent with few peers.
-pub const MEMORY_MIN_BYTES: u64 = 8 << 20;
+pub const MEMORY_MIN_BYTES: u64 = 10 << 20;
 /// The program itself with what is too small to be counted apart: its data, the first thread's
 /// stack, the log, open directories, and what the allocator keeps to itself.
 pub const PROCESS_BYTES: usize = 1 << 20;
@@ -205,9 +205,11 @@ pub const ANNOUNCE_PAUSE_REFUSED_S: u64 = 60;
 pub const ANNOUNCE_PAUSE_MAX_S: u64 = 30 * 60;
 /// Bytes of a `tracker id` that is sent back; a longer one is forgotten.
 pub const TRACKER_ID_MAX_BYTES: usize = 512;
-/// Bytes of a tracker's answer, after decompression: more than 1500 peers in the longest form,
-/// 7000 of IPv6 in the short one.
-pub const TRACKER_REPLY_MAX_BYTES: u64 = 128 << 10;
+/// Bytes of a tracker's answer, after decompression.
+pub const TRACKER_REPLY_MAX_BYTES: u64 = 1 << 20;
+/// Longer answers than this are taken in one at a time: 1500 peers in the longest form, 7000 of
+/// IPv6 in the short one.
+pub const TRACKER_REPLY_USUAL_BYTES: u64 = 128 << 10;
 /// Bytes that are read from an HTTP tracker at once; the head of its answer must fit in.
 pub const TRACKER_INPUT_BYTES: usize = 32 << 10;
 /// Bytes that are sent to an HTTP tracker at once; the head of a request must fit in.

@@ -1,6 +1,7 @@
 //! The ceiling of `--max-memory`: what is too little is said before anything is done, what is said
 //! to be needed is enough, and the process stays below it.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+#![allow(clippy::print_stdout)] // what was measured
 
 mod support;
 
@@ -70,7 +71,7 @@ fn too_little_is_refused_with_what_is_needed_and_that_is_enough() {
     let torrent = Torrent::single("too little", 300_000 * 64, 64).tracked_by(&tracker.http_url());
     let case = Case::new(torrent);
     let peer = Peer::honest(&case.torrent.payload);
-    let refused = case.run(&[&peer], &["--max-memory", "8M"]);
+    let refused = case.run(&[&peer], &["--max-memory", "10M"]);
     refused.assert_status(28);
     assert_eq!(refused.stdout, "");
     assert!(!case.out.exists());
@@ -92,8 +93,8 @@ fn too_little_is_refused_with_what_is_needed_and_that_is_enough() {
 #[test]
 fn a_torrent_file_that_is_larger_than_the_memory_is_not_even_read() {
     let case = Case::new(Torrent::single("no torrent", 100, 64));
-    fs::write(&case.file, vec![b'l'; 9 << 20]).unwrap();
-    let outcome = case.run(&[], &["--max-memory", "8M"]);
+    fs::write(&case.file, vec![b'l'; 11 << 20]).unwrap();
+    let outcome = case.run(&[], &["--max-memory", "10M"]);
     outcome.assert_status(28);
     assert!(mib(needed(&outcome)) > 9 * MIB, "{outcome:#?}");
     case.run(&[], &[]).assert_status(25);
@@ -105,10 +106,10 @@ fn with_little_memory_there_are_fewer_peers_and_it_is_said() {
     let behaviour = Behaviour { block_pause: Duration::from_millis(2), ..Behaviour::default() };
     let peers: Vec<Peer> =
         (0..20).map(|_| Peer::start(&case.torrent.payload, behaviour.clone())).collect();
-    let running = case.start(&peers.iter().collect::<Vec<_>>(), &["--max-memory", "8M"]);
+    let running = case.start(&peers.iter().collect::<Vec<_>>(), &["--max-memory", "10M"]);
     let (outcome, most) = watch(running);
     case.assert_complete(&outcome);
-    assert!(outcome.stderr.contains("--max-memory 8M is enough for "), "{outcome:#?}");
+    assert!(outcome.stderr.contains("--max-memory 10M is enough for "), "{outcome:#?}");
     let connected = peers.iter().filter(|peer| peer.record().connections > 0).count();
     assert!((4..20).contains(&connected), "{connected}");
     assert!(most <= 8 * MIB, "{most}");

@@ -115,6 +115,8 @@ pub struct Conversation {
     have: Bitfield,
     told: Option<Bitfield>,
     has_told: bool,
+    /// `told` is `have` and what was told one by one.
+    gathered: bool,
     new_haves: Vec<PieceIndex>,
     chokes_us: bool,
     allowed_fast: Vec<PieceIndex>,
@@ -168,6 +170,7 @@ impl Conversation {
             have: Bitfield::none(geometry),
             told: None,
             has_told: false,
+            gathered: false,
             new_haves: Vec::new(),
             chokes_us: true,
             allowed_fast: Vec::new(),
@@ -421,6 +424,7 @@ impl Conversation {
                 told.insert(piece);
             }
             self.told = Some(told);
+            self.gathered = true;
         }
         match &mut self.told {
             _ if known => {}
@@ -438,6 +442,7 @@ impl Conversation {
             return Err(SessionEnd::Broke("a second bitfield"));
         }
         self.told = Some(have);
+        self.gathered = false;
         Ok(())
     }
 
@@ -553,20 +558,33 @@ impl Conversation {
 
     /// What the peer has, as far as it told since the last turn.
     fn hear_haves(&mut self, swarm: &mut Swarm) {
-        if let Some(told) = self.told.take() {
-            swarm.picker.on_leave(&self.have);
-            self.have = told;
-            swarm.picker.on_join(&self.have);
-            self.wanted = swarm.picker.wanted(&self.have);
-        }
-        for piece in self.new_haves.drain(..) {
-            if self.have.has(piece) {
-                continue;
+        match self.told.take() {
+            // Many that were told one by one: those that it had before need not be counted anew.
+            Some(told) if std::mem::take(&mut self.gathered) => {
+                for piece in self.geometry.all_pieces().filter(|piece| told.has(*piece)) {
+                    self.hear_have(swarm, piece);
+                }
             }
-            swarm.picker.on_have(&self.have, piece);
-            self.have.insert(piece);
-            self.wanted += u32::from(!swarm.picker.had().has(piece));
+            Some(told) => {
+                swarm.picker.on_leave(&self.have);
+                self.have = told;
+                swarm.picker.on_join(&self.have);
+                self.wanted = swarm.picker.wanted(&self.have);
+            }
+            None => {}
         }
+        for piece in std::mem::take(&mut self.new_haves) {
+            self.hear_have(swarm, piece);
+        }
+    }
+
+    fn hear_have(&mut self, swarm: &mut Swarm, piece: PieceIndex) {
+        if self.have.has(piece) {
+            return;
+        }
+        swarm.picker.on_have(&self.have, piece);
+        self.have.insert(piece);
+        self.wanted += u32::from(!swarm.picker.had().has(piece));
     }
 
     /// Requests that were given up go back to the picker; others can have their blocks.
@@ -910,5 +928,43 @@ mod tests {
             }
         }
         assert_eq!(asked.len(), 1, "one that comes late is asked for it: {asked:?}");
+    }
+
+    #[test]
+    fn pieces_told_one_by_one_count_once_however_many_come_in_a_turn() {
+        let many = u32::try_from(NEW_HAVES_MAX).unwrap();
+        let geometry = Geometry::new(u64::from(3 * many), 1).unwrap();
+        let rng = fastrand::Rng::with_seed(7);
+        let now = Instant::now();
+        let mut swarm = Swarm::new(geometry, Bitfield::none(geometry), rng, now);
+        let hand = Handshake {
+            info_hash: InfoHash([1; 20]),
+            peer_id: PeerId([2; 20]),
+            fast: true,
+            extended: false,
+        };
+        let mut conversation = Conversation::new(SessionId(1), geometry, &hand, &hand, now);
+        conversation.join(&mut swarm);
+        let pieces: Vec<u32> = (0..3 * many - 1).collect();
+        conversation.on_message(&Message::HaveNone, now).unwrap();
+        for (begin, end) in [(0, 10), (5, 2 * many + 10), (2 * many, 3 * many - 1)] {
+            for piece in begin..end {
+                conversation.on_message(&Message::Have(piece), now).unwrap();
+            }
+            conversation.reconcile(&mut swarm, &mut Vec::new(), &mut 0, now).unwrap();
+            let known = |number: &&u32| {
+                let piece = geometry.piece(**number).unwrap();
+                assert_eq!(swarm.picker.availability(piece), u32::from(**number < end));
+                conversation.have.has(piece)
+            };
+            assert_eq!(pieces.iter().filter(known).count(), end as usize);
+            assert_eq!(conversation.wanted, end);
+        }
+        conversation.on_message(&Message::Have(3 * many - 1), now).unwrap();
+        conversation.reconcile(&mut swarm, &mut Vec::new(), &mut 0, now).unwrap();
+        assert!(conversation.have.is_full());
+        assert_eq!(swarm.picker.availability(geometry.piece(0).unwrap()), 1);
+        conversation.leave(&mut swarm, &mut 0);
+        assert_eq!(swarm.picker.availability(geometry.piece(0).unwrap()), 0);
     }
 }

@@ -17,7 +17,7 @@ use crate::limits::{
     RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES, RECHECK_THREADS_MAX, REQUESTS_IN_FLIGHT_MAX,
     RESOLVER_STACK_BYTES, SESSION_STACK_BYTES, SESSIONS_REMEMBERED_MAX, SIGNALS_STACK_BYTES,
     SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES, TRACKER_ID_MAX_BYTES, TRACKER_REPLY_MAX_BYTES,
-    TRACKERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
+    TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
 };
 
 /// A table that grows by itself takes up to twice what is in it, and its old place as well while
@@ -129,6 +129,7 @@ impl Plan {
         let downloading = needs.pieces * TABLES_PER_PIECE_BYTES
             + bitfield(needs)
             + book()
+            + if needs.tiers > 0 { TRACKER_REPLY_MAX_BYTES } else { 0 }
             + writer(needs)
             + self.peers as u64 * peer(needs)
             + self.chunks as u64 * chunk(needs)
@@ -138,6 +139,11 @@ impl Plan {
         let looking = looking(needs, self.checkers as u64);
         always(needs) + reading.max(looking).max(downloading)
     }
+}
+
+/// Whether a torrent file of this many bytes can be read to be measured, if nothing more.
+pub fn can_be_measured(ceiling: u64, torrent_bytes: u64) -> bool {
+    always(&Needs { torrent_bytes, ..Needs::default() }) + torrent_bytes <= ceiling
 }
 
 fn least(needs: &Needs) -> Plan {
@@ -248,7 +254,7 @@ fn arrived(needs: &Needs) -> u64 {
         0 => CHUNK_LENGTH_BYTES / BLOCK_LENGTH as usize + 2,
         _ => asked,
     };
-    most as u64 * RECEIVED_BYTES * GROWN
+    table(most, RECEIVED_BYTES) * 3 / 2
 }
 
 fn begun(needs: &Needs) -> u64 {
@@ -292,7 +298,7 @@ fn farewell() -> u64 {
     thread(ANNOUNCER_STACK_BYTES)
         + thread(RESOLVER_STACK_BYTES)
         + ANNOUNCER_BUFFERS_BYTES as u64
-        + TRACKER_REPLY_MAX_BYTES
+        + TRACKER_REPLY_USUAL_BYTES
         + table(PEERS_PER_REPLY_MAX, 32) * 3 / 2
 }
 
@@ -323,7 +329,7 @@ mod tests {
 
     #[test]
     fn ordinary_torrents_have_everything_by_default() {
-        for (pieces, piece_length) in [(1, 1), (1, 1 << 14), (4_000, 1 << 18), (20_000, 1 << 22)] {
+        for (pieces, piece_length) in [(1, 1 << 14), (4_000, 1 << 18), (20_000, 1 << 22)] {
             let plan = Plan::new(MEMORY_DEFAULT_BYTES, &needs(pieces, piece_length, 3)).unwrap();
             let whole = (plan.peers, plan.chunks, plan.announcers, plan.checkers);
             assert_eq!(whole, (PEERS_DEFAULT, CHUNKS_MAX, 3, 4), "{pieces} {piece_length}");
@@ -381,6 +387,17 @@ mod tests {
     fn fewer_peers_than_the_least_can_be_wanted() {
         let plan = Plan::new(MEMORY_MIN_BYTES, &Needs { peers: 1, ..needs(10, 1, 0) }).unwrap();
         assert_eq!((plan.peers, plan.announcers), (1, 0));
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_measured_could_not_be_read_either() {
+        for length in (0..40).map(|length| length * MIB) {
+            let needs = Needs { torrent_bytes: length, ..Needs::default() };
+            if Plan::new(MEMORY_DEFAULT_BYTES, &needs).is_ok() {
+                assert!(can_be_measured(MEMORY_DEFAULT_BYTES, length), "{length}");
+            }
+        }
+        assert!(!can_be_measured(MEMORY_MIN_BYTES, MEMORY_MIN_BYTES));
     }
 
     #[test]

@@ -229,8 +229,12 @@ impl Model {
         let piece = worker.jobs.remove(at);
         self.picker.end_job(piece);
         let is = &mut self.pieces[piece.index()];
-        if let PieceIs::Open { blocks, workers, .. } = is {
+        if let PieceIs::Open { blocks, workers, alone } = is {
             *workers = workers.saturating_sub(1);
+            if *alone && *workers == 0 {
+                *alone = false;
+                self.suspect.remove(&piece);
+            }
             if *workers == 0 && blocks.iter().all(|state| *state == BlockIs::Free) {
                 *is = PieceIs::Missing;
             }

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ureq::config::Config;
@@ -15,13 +15,16 @@ use super::Patience;
 use super::resolve::resolve;
 use crate::limits::{
     TRACKER_HEAD_MAX_BYTES, TRACKER_INPUT_BYTES, TRACKER_OUTPUT_BYTES, TRACKER_REDIRECTS_MAX,
-    TRACKER_REPLY_MAX_BYTES,
+    TRACKER_REPLY_MAX_BYTES, TRACKER_REPLY_USUAL_BYTES,
 };
 use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, TrackerError};
 use crate::protocol::tracker_http::{announce_url, parse_reply};
 use crate::text::Foreign;
 
 const USER_AGENT: &str = concat!("rusty_torrent/", env!("CARGO_PKG_VERSION"));
+
+/// Held by the one announce whose answer is longer than usual.
+static LONG_REPLY: Mutex<()> = Mutex::new(());
 
 /// Announces `request` to the tracker at `base`. An answer counts whatever its status is, if it is
 /// a tracker's; a connection that breaks after a whole answer does no harm either.
@@ -36,11 +39,20 @@ pub(super) fn announce(
         return Err(TrackerError::BadUrl);
     }
     let mut response = agent(patience, &uri).get(uri).call()?;
-    let limit = TRACKER_REPLY_MAX_BYTES + 1; // decoded bytes: a gzip bomb ends here too
-    // Memory is taken when it is first used; a list that grows would take more of it.
-    let mut body = Vec::with_capacity(usize::try_from(limit).unwrap_or(0));
-    let read = response.body_mut().as_reader().take(limit).read_to_end(&mut body);
-    if body.len() as u64 == limit {
+    let mut reader = response.body_mut().as_reader();
+    // Decoded bytes are counted: a gzip bomb ends here too. Memory is taken when it is first used; a
+    // list that grows would take more of it.
+    let mut body = Vec::with_capacity(usize::try_from(TRACKER_REPLY_USUAL_BYTES).unwrap_or(0));
+    let mut read = reader.by_ref().take(TRACKER_REPLY_USUAL_BYTES).read_to_end(&mut body);
+    let is_long = body.len() as u64 == TRACKER_REPLY_USUAL_BYTES;
+    // Whoever panicked with a long answer in hand holds none now.
+    let _turn = is_long.then(|| LONG_REPLY.lock().unwrap_or_else(PoisonError::into_inner));
+    if is_long {
+        let rest = TRACKER_REPLY_MAX_BYTES + 1 - TRACKER_REPLY_USUAL_BYTES;
+        body.reserve_exact(usize::try_from(rest).unwrap_or(0));
+        read = reader.take(rest).read_to_end(&mut body);
+    }
+    if body.len() as u64 > TRACKER_REPLY_MAX_BYTES {
         return Err(TrackerError::TooLarge);
     }
     match (parse_reply(&body), read) {
