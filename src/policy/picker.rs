@@ -50,12 +50,49 @@ struct OpenPiece {
     workers: u32,
     /// Only one session may work on it (rule 6).
     alone: bool,
+    /// Blocks asked of one session are due no earlier and no later (ms).
+    earliest: u32,
+    latest: u32,
 }
 
 impl OpenPiece {
     fn state(&mut self, block: Block) -> Option<&mut BlockState> {
         self.blocks.get_mut(block.number() as usize)
     }
+
+    /// A block is due at `due_ms` from now on.
+    fn widen(&mut self, due_ms: u32) {
+        self.earliest = self.earliest.min(due_ms);
+        self.latest = self.latest.max(due_ms);
+    }
+
+    /// No block of it is later than this.
+    fn lateness_max(&self, now_ms: u32) -> u32 {
+        if self.earliest < now_ms { u32::MAX - self.earliest } else { self.latest }
+    }
+
+    /// The block that a session other than `who` is latest with, if it is later than `than`: its
+    /// number, who that is, how late it is. All blocks are looked at, so the times are made exact.
+    fn latest(&mut self, who: SessionId, now_ms: u32, than: u32) -> Option<(u32, SessionId, u32)> {
+        (self.earliest, self.latest) = (u32::MAX, 0);
+        let (mut than, mut found) = (than, None);
+        for (number, state) in (0_u32..).zip(&self.blocks) {
+            let BlockState::Asked(by, due) = *state else { continue };
+            self.earliest = self.earliest.min(due);
+            self.latest = self.latest.max(due);
+            let late = lateness(due, now_ms);
+            if by != who && late > than {
+                than = late;
+                found = Some((number, by, late));
+            }
+        }
+        found
+    }
+}
+
+/// Orders blocks by how late they are: what is overdue comes before all that is not.
+fn lateness(due_ms: u32, now_ms: u32) -> u32 {
+    if due_ms < now_ms { u32::MAX - due_ms } else { due_ms }
 }
 
 /// What a block that came in is worth.
@@ -222,6 +259,8 @@ impl Picker {
             arrived: 0,
             workers: 0,
             alone: self.suspect.contains(&piece),
+            earliest: u32::MAX,
+            latest: 0,
         };
         self.open.insert(piece, open);
         self.unfinished.insert(piece);
@@ -267,6 +306,7 @@ impl Picker {
         let (number, state) = states.find(|(_, state)| **state == BlockState::Free)?;
         *state = BlockState::Asked(who, due_ms);
         open.first_free = number + 1;
+        open.widen(due_ms);
         open.free -= 1;
         if open.free == 0 {
             self.unfinished.remove(&piece);
@@ -289,21 +329,17 @@ impl Picker {
         now_ms: u32,
         due_ms: u32,
     ) -> Option<Block> {
-        let mut latest = None;
-        for (piece, open) in self.open.iter().filter(|(piece, _)| have.has(**piece)) {
-            if open.alone {
+        let (mut latest, mut latest_due) = (None, due_ms);
+        for (piece, open) in self.open.iter_mut().filter(|(piece, _)| have.has(**piece)) {
+            // Most pieces are passed over without a look at their blocks.
+            if open.alone || open.lateness_max(now_ms) <= latest_due {
                 continue;
             }
-            for (number, state) in (0_u32..).zip(&open.blocks) {
-                let BlockState::Asked(by, due) = *state else { continue };
-                let due = if due < now_ms { u32::MAX - due } else { due };
-                let latest_due = latest.map_or(due_ms, |(_, _, _, due)| due);
-                if by != who && due > latest_due {
-                    latest = Some((*piece, number, by, due));
-                }
+            if let Some((number, by, due)) = open.latest(who, now_ms, latest_due) {
+                (latest, latest_due) = (Some((*piece, number, by)), due);
             }
         }
-        let (piece, number, by, _) = latest?;
+        let (piece, number, by) = latest?;
         let block = self.geometry.block(piece, number);
         let state = self.open.get_mut(&piece)?.state(block)?;
         *state = BlockState::AskedTwice(by, who);
@@ -319,6 +355,7 @@ impl Picker {
             BlockState::Asked(by, _) if by == who => *state = BlockState::Free,
             BlockState::AskedTwice(first, second) if first == who || second == who => {
                 *state = BlockState::Asked(if first == who { second } else { first }, u32::MAX);
+                open.widen(u32::MAX);
                 return false;
             }
             _ => return false,
