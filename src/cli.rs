@@ -304,7 +304,10 @@ fn read_torrent(path: &Path, memory_max: u64) -> Result<Vec<u8>, Fatal> {
             let hashes = Needs { torrent_bytes: length, pieces, peers, ..Needs::default() };
             let hashes = Needs { piece_length: 1, files: 1, tiers: 1, ..hashes };
             let needed = Plan::new(0, &hashes).err().unwrap_or(length);
-            return Err(too_little(memory_max, needed));
+            // What its files take comes on top, and is told when it can be seen.
+            let (given, needed) = (Bytes(memory_max), in_units(needed));
+            let why = format!("{given} are too little to read this torrent");
+            return Err(Fatal::Usage(format!("{why}, it needs --max-memory {needed} at least")));
         }
         // Never more than there is room for, even if it grows meanwhile.
         limit = length;

@@ -57,7 +57,7 @@ fn anonymous(status: &str) -> u64 {
 /// The SIZE that an error names as needed.
 fn needed(outcome: &Outcome) -> &str {
     let (_, behind) = outcome.stderr.split_once("needs --max-memory ").expect("it says how much");
-    behind.split(';').next().unwrap()
+    behind.split([';', ' ']).next().unwrap()
 }
 
 fn mib(size: &str) -> u64 {
@@ -97,6 +97,7 @@ fn a_torrent_file_that_is_larger_than_the_memory_is_not_even_read() {
     let outcome = case.run(&[], &["--max-memory", "10M"]);
     outcome.assert_status(28);
     assert!(mib(needed(&outcome)) > 9 * MIB, "{outcome:#?}");
+    assert!(outcome.stderr.contains(" at least"), "{outcome:#?}");
     case.run(&[], &[]).assert_status(25);
 }
 
