@@ -93,7 +93,8 @@ impl Model {
                     }
                     _ => false,
                 };
-                assert_eq!(self.picker.is_awaited(self.geometry.block(piece, number)), awaited);
+                let block = self.geometry.block(piece, number);
+                assert_eq!(self.picker.is_awaited(block), awaited);
             }
             let have = self.workers.iter().filter(|worker| worker.have.has(piece)).count();
             assert_eq!(self.picker.availability(piece), have as u32);
@@ -231,6 +232,7 @@ impl Model {
         let is = &mut self.pieces[piece.index()];
         if let PieceIs::Open { blocks, workers, alone } = is {
             *workers = workers.saturating_sub(1);
+            // Whoever had it alone gave it up: it is everybody's now.
             if *alone && *workers == 0 {
                 *alone = false;
                 self.suspect.remove(&piece);
