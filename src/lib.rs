@@ -8,7 +8,7 @@
 //! 4  engine/                threads: announcer, recheck, chunk, session, event, writer, pool,
 //!                           coordinator, download
 //! 3  system/                walls to the OS: buffer, link, signals, storage
-//! 2  policy/                decisions, no I/O, time passed in: rate, pipeline, rarity, picker,
+//! 2  policy/                decisions, no I/O, time passed in: memory, rate, pipeline, rarity, picker,
 //!                           blame, swarm, conversation, peer_book, tiers
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, metainfo, handshake, message,
 //!                           extension, tracker, tracker_http, tracker_udp

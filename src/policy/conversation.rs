@@ -626,20 +626,21 @@ impl Conversation {
 
     /// Takes back requests whose block has come from somebody else.
     fn cancel_lost_races(&mut self, swarm: &mut Swarm) {
+        if swarm.take_outrun(self.id) {
+            // Those whose piece was wrong meanwhile and is fetched again are cancelled only if
+            // nobody waits for them: the peer owes them, and is not to be asked twice.
+            for _ in 0..self.requests.len() {
+                let Some(request) = self.requests.pop_front() else { break };
+                if swarm.picker.is_asked(self.id, request.block) {
+                    self.requests.push_back(request);
+                    continue;
+                }
+                self.close(&request);
+                self.owed.push(request.block);
+            }
+        }
         for block in self.owed.extract_if(.., |block| !swarm.picker.is_awaited(*block)) {
             Message::Cancel(block.into()).encode(&mut self.outbox);
-        }
-        if !swarm.take_outrun(self.id) {
-            return;
-        }
-        for _ in 0..self.requests.len() {
-            let Some(request) = self.requests.pop_front() else { break };
-            if swarm.picker.is_awaited(request.block) {
-                self.requests.push_back(request);
-                continue;
-            }
-            Message::Cancel(request.block.into()).encode(&mut self.outbox);
-            self.close(&request);
         }
     }
 
@@ -966,5 +967,30 @@ mod tests {
         assert_eq!(swarm.picker.availability(geometry.piece(0).unwrap()), 1);
         conversation.leave(&mut swarm, &mut 0);
         assert_eq!(swarm.picker.availability(geometry.piece(0).unwrap()), 0);
+    }
+
+    #[test]
+    fn what_is_out_is_not_asked_again_when_its_piece_was_wrong_and_begun_by_another() {
+        let start = Instant::now();
+        let mut swarm = swarm(2, start);
+        let mut slow = seeder(1, &mut swarm, start);
+        let mut wrong = seeder(2, &mut swarm, start);
+        let mut next = seeder(3, &mut swarm, start);
+        let both = [(0, 0), (0, BLOCK_LENGTH)];
+        assert_eq!(turn(&mut slow, &mut swarm, &[Message::Unchoke], start), both);
+        let later = start + Duration::from_secs(3);
+        assert_eq!(turn(&mut wrong, &mut swarm, &[Message::Unchoke], later).len(), 2);
+        let comes = [0, BLOCK_LENGTH].map(|begin| Message::Piece(0, begin, &DATA));
+        turn(&mut wrong, &mut swarm, &comes, later);
+        swarm.on_failed(swarm.geometry().piece(0).unwrap());
+        assert_eq!(turn(&mut next, &mut swarm, &[Message::Unchoke], later), both);
+        assert_eq!(turn(&mut slow, &mut swarm, &[], later), []);
+        // The next one goes away in the middle, so the slow one has to bring the rest.
+        turn(&mut next, &mut swarm, &comes[..1], later);
+        next.leave(&mut swarm, &mut 0);
+        assert_eq!(turn(&mut slow, &mut swarm, &[], later), []);
+        turn(&mut slow, &mut swarm, &comes[1..], later);
+        swarm.on_verified(swarm.geometry().piece(0).unwrap());
+        assert!(swarm.picker.is_done());
     }
 }

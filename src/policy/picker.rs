@@ -373,6 +373,17 @@ impl Picker {
         state.is_some_and(|state| !matches!(state, BlockState::Arrived(_)))
     }
 
+    /// Whether `block` is still to come from `who`, as far as is known here.
+    pub fn is_asked(&self, who: SessionId, block: Block) -> bool {
+        let open = self.open.get(&block.piece);
+        let state = open.and_then(|open| open.blocks.get(block.number() as usize));
+        state.is_some_and(|state| match *state {
+            BlockState::Asked(by, _) => by == who,
+            BlockState::AskedTwice(first, second) => first == who || second == who,
+            BlockState::Free | BlockState::Arrived(_) => false,
+        })
+    }
+
     /// `who` brought `block`.
     pub fn on_block(&mut self, who: SessionId, block: Block) -> Arrival {
         let Some(open) = self.open.get_mut(&block.piece) else { return Arrival::Stale };
@@ -639,6 +650,23 @@ mod tests {
             assert_eq!(picker.on_failed(piece), [ANN, other]);
         }
         assert!(picker.suspect.contains(&picker.geometry.piece(0).unwrap()));
+    }
+
+    #[test]
+    fn whoever_was_outrun_is_not_asked_when_another_begins_the_piece_again() {
+        let mut picker = picker(1, 1);
+        let have = all(&picker);
+        let piece = picker.take_job(&have, None).unwrap();
+        let block = picker.ask(ANN, piece, 9_000).unwrap();
+        picker.ask_late(BOB, &have, 0, 100);
+        assert!(picker.is_asked(ANN, block) && picker.is_asked(BOB, block));
+        picker.on_block(BOB, block);
+        assert!(!picker.is_asked(ANN, block) && !picker.is_asked(BOB, block));
+        picker.on_failed(piece);
+        picker.take_job(&have, None);
+        picker.ask(CAT, piece, 9_000);
+        assert!(picker.is_asked(CAT, block) && picker.is_awaited(block));
+        assert!(!picker.is_asked(ANN, block));
     }
 
     #[test]

@@ -95,6 +95,16 @@ impl Model {
                 };
                 let block = self.geometry.block(piece, number);
                 assert_eq!(self.picker.is_awaited(block), awaited);
+                for worker in &self.workers {
+                    let asked = match is {
+                        PieceIs::Open { blocks, .. } => match &blocks[number as usize] {
+                            BlockIs::Asked(asked) => asked.contains(&worker.who),
+                            _ => false,
+                        },
+                        _ => false,
+                    };
+                    assert_eq!(self.picker.is_asked(worker.who, block), asked);
+                }
             }
             let have = self.workers.iter().filter(|worker| worker.have.has(piece)).count();
             assert_eq!(self.picker.availability(piece), have as u32);
