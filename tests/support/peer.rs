@@ -18,8 +18,6 @@ const BLOCK_LENGTH: usize = 16 << 10;
 /// No message that the program may send is longer.
 const MESSAGE_LENGTH_MAX: usize = 256 << 10;
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Who has sent nothing for so long may be asked again for what it has been asked for.
-const LATE: Duration = Duration::from_secs(3);
 
 // ---- what it does ------------------------------------------------------------------------------
 
@@ -396,7 +394,6 @@ fn serve(stream: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
         waiting: VecDeque::new(),
         sent: 0,
         next_block: Instant::now(),
-        last_block: Instant::now(),
         flips: None,
         rng: fastrand::Rng::with_seed(1),
     };
@@ -486,7 +483,6 @@ struct Connection<'a> {
     /// Blocks that were sent.
     sent: usize,
     next_block: Instant,
-    last_block: Instant,
     /// When a peer that flaps changes its mind.
     flips: Option<Instant>,
     rng: fastrand::Rng,
@@ -662,8 +658,7 @@ impl Connection<'_> {
         if !self.send_block(piece, begin, bytes)? {
             return Ok(false);
         }
-        self.last_block = Instant::now();
-        self.next_block = self.last_block + self.shared.behaviour.block_pause;
+        self.next_block = Instant::now() + self.shared.behaviour.block_pause;
         if self.shared.behaviour.silent == Some(Silent::AfterBlocks(self.sent)) {
             return self.fall_silent().map(|()| false);
         }
@@ -800,7 +795,7 @@ impl Connection<'_> {
         if !self.shared.has(piece) {
             note.broken.push(format!("a request for piece {piece}, which was never offered"));
         }
-        if self.waiting.contains(&request) && self.last_block.elapsed() < LATE {
+        if self.waiting.contains(&request) {
             note.broken.push(format!("the request {request:?} twice"));
         }
         if self.choked && !self.is_allowed_fast(piece) {
