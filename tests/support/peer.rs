@@ -339,7 +339,8 @@ impl Drop for Peer {
         }
         // A test that fails says so with its own words.
         if !thread::panicking() {
-            assert_eq!(self.record().broken, [""; 0], "the program broke a rule");
+            let who = &self.shared.behaviour;
+            assert_eq!(self.record().broken, [""; 0], "rules the program broke towards {who:?}");
         }
     }
 }
@@ -671,6 +672,11 @@ impl Connection<'_> {
         Ok(true)
     }
 
+    /// A block that happens to be asked for is an answer, though the bytes are wrong.
+    fn answered(&mut self, piece: usize, begin: usize) {
+        self.waiting.retain(|waiting| (waiting.0, waiting.1) != (piece, begin));
+    }
+
     fn is_corrupt(&mut self, piece: usize, begin: usize) -> bool {
         match &self.shared.behaviour.blocks {
             Blocks::Corrupt => true,
@@ -681,7 +687,7 @@ impl Connection<'_> {
     }
 
     /// False if the connection is over.
-    fn send_block(&self, piece: usize, begin: usize, mut bytes: Vec<u8>) -> io::Result<bool> {
+    fn send_block(&mut self, piece: usize, begin: usize, mut bytes: Vec<u8>) -> io::Result<bool> {
         let length = bytes.len();
         let block = |piece, begin, bytes: &[u8]| {
             message(7, &[&numbers(&[piece, begin])[..], bytes].concat())
@@ -693,6 +699,7 @@ impl Connection<'_> {
         match self.shared.behaviour.blocks {
             Blocks::WrongPiece => {
                 let wrong = (piece + 1) % self.shared.payload.pieces();
+                self.answered(wrong, begin);
                 self.write(&block(wrong, begin, &bytes))?;
             }
             Blocks::WrongBegin => self.write(&block(piece, begin + 1, &bytes))?,
@@ -704,6 +711,7 @@ impl Connection<'_> {
             Blocks::Unrequested => {
                 let last = self.shared.payload.pieces() - 1;
                 let other = if piece == last { 0 } else { last };
+                self.answered(other, 0);
                 self.write(&block(other, 0, &[0; BLOCK_LENGTH]))?;
                 self.write(&block(piece, begin, &bytes))?;
             }
