@@ -264,16 +264,9 @@ fn summary(place: &Path, report: &Report) -> String {
 
 /// What may be under way at once with the memory that was given.
 fn plan(arguments: &Arguments, torrent: &[u8]) -> Result<Plan, Fatal> {
-    let measures = Measures::of(torrent);
     let needs = Needs {
         torrent_bytes: torrent.len() as u64,
-        pieces: measures.pieces,
-        piece_length: measures.piece_length,
-        files: measures.files,
-        components: measures.components,
-        path_bytes: measures.path_bytes,
-        tiers: measures.tiers,
-        trackers: measures.trackers,
+        measures: Measures::of(torrent),
         peers: arguments.peers_max,
         cores: std::thread::available_parallelism().map_or(1, usize::from),
     };
@@ -301,8 +294,9 @@ fn read_torrent(path: &Path, memory_max: u64) -> Result<Vec<u8>, Fatal> {
         if length <= limit && !memory::can_be_measured(memory_max, length) {
             // What is in it is not known. Little else than hashes is in one that is so large.
             let (pieces, peers) = (length / 20, PEERS_DEFAULT);
-            let hashes = Needs { torrent_bytes: length, pieces, peers, ..Needs::default() };
-            let hashes = Needs { piece_length: 1, files: 1, tiers: 1, ..hashes };
+            let measures =
+                Measures { pieces, piece_length: 1, files: 1, tiers: 1, ..Measures::default() };
+            let hashes = Needs { torrent_bytes: length, measures, peers, cores: 0 };
             let needed = Plan::new(0, &hashes).err().unwrap_or(length);
             // What its files take comes on top, and is told when it can be seen.
             let (given, needed) = (Bytes(memory_max), in_units(needed));

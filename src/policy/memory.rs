@@ -19,6 +19,7 @@ use crate::limits::{
     SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES, TRACKER_ID_MAX_BYTES, TRACKER_REPLY_MAX_BYTES,
     TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
 };
+use crate::protocol::metainfo::Measures;
 
 /// A table that grows by itself takes up to twice what is in it, and its old place as well while
 /// it moves.
@@ -64,20 +65,8 @@ const BLOCK_JUDGED_BYTES: u64 = (HASH_BYTES + 4 + EVIDENCE_BYTES) * GROWN;
 pub struct Needs {
     /// Bytes of the torrent file.
     pub torrent_bytes: u64,
-    /// Pieces.
-    pub pieces: u64,
-    /// Bytes of a piece.
-    pub piece_length: u64,
-    /// Files.
-    pub files: u64,
-    /// Components of all their paths.
-    pub components: u64,
-    /// Bytes of all their paths, with the directory that all are in.
-    pub path_bytes: u64,
-    /// Tiers of trackers.
-    pub tiers: usize,
-    /// Trackers in all of them.
-    pub trackers: u64,
+    /// What it describes.
+    pub measures: Measures,
     /// Peers that are wanted.
     pub peers: usize,
     /// Threads that could look at what is there.
@@ -123,13 +112,13 @@ impl Plan {
     /// Bytes that it takes at worst, at any time.
     pub fn bytes(&self, needs: &Needs) -> u64 {
         let reading = needs.torrent_bytes
-            + needs.files * FILE_READ_BYTES
-            + needs.components * COMPONENT_BYTES
-            + 2 * needs.path_bytes;
-        let downloading = needs.pieces * TABLES_PER_PIECE_BYTES
+            + needs.measures.files * FILE_READ_BYTES
+            + needs.measures.components * COMPONENT_BYTES
+            + 2 * needs.measures.path_bytes;
+        let downloading = needs.measures.pieces * TABLES_PER_PIECE_BYTES
             + bitfield(needs)
             + book()
-            + if needs.tiers > 0 { TRACKER_REPLY_MAX_BYTES } else { 0 }
+            + if needs.measures.tiers > 0 { TRACKER_REPLY_MAX_BYTES } else { 0 }
             + writer(needs)
             + self.peers as u64 * peer(needs)
             + self.chunks as u64 * chunk(needs)
@@ -149,7 +138,7 @@ pub fn can_be_measured(ceiling: u64, torrent_bytes: u64) -> bool {
 fn least(needs: &Needs) -> Plan {
     let peers = needs.peers.clamp(1, PEERS_MIN);
     let begun = begun_for(peers, needs);
-    let announcers = needs.tiers.min(1);
+    let announcers = needs.measures.tiers.min(1);
     Plan { peers, chunks: CHUNKS_MIN, begun, announcers, farewells: announcers, checkers: 1 }
 }
 
@@ -157,16 +146,18 @@ fn most(needs: &Needs) -> Plan {
     Plan {
         peers: needs.peers.max(1),
         chunks: CHUNKS_MAX,
-        begun: OPEN_PIECES_MAX.min(usize::try_from(needs.pieces).unwrap_or(OPEN_PIECES_MAX)).max(1),
-        announcers: needs.tiers.min(ANNOUNCER_THREADS_MAX),
-        farewells: needs.tiers.min(FAREWELL_THREADS_MAX),
+        begun: OPEN_PIECES_MAX
+            .min(usize::try_from(needs.measures.pieces).unwrap_or(OPEN_PIECES_MAX))
+            .max(1),
+        announcers: needs.measures.tiers.min(ANNOUNCER_THREADS_MAX),
+        farewells: needs.measures.tiers.min(FAREWELL_THREADS_MAX),
         checkers: 1,
     }
 }
 
 /// Each peer works on a piece of its own, and one more is about to be verified.
 fn begun_for(peers: usize, needs: &Needs) -> usize {
-    (2 * peers).min(usize::try_from(needs.pieces).unwrap_or(usize::MAX)).max(1)
+    (2 * peers).min(usize::try_from(needs.measures.pieces).unwrap_or(usize::MAX)).max(1)
 }
 
 /// From the least to the most: first peers and chunks in step, then trackers, then pieces.
@@ -194,11 +185,11 @@ fn steps(least: Plan, most: Plan) -> impl Iterator<Item = Plan> {
 }
 
 fn bitfield(needs: &Needs) -> u64 {
-    needs.pieces.div_ceil(8)
+    needs.measures.pieces.div_ceil(8)
 }
 
 fn blocks(needs: &Needs) -> u64 {
-    needs.piece_length.div_ceil(u64::from(BLOCK_LENGTH))
+    needs.measures.piece_length.div_ceil(u64::from(BLOCK_LENGTH))
 }
 
 /// What is there from the first line to the last.
@@ -206,16 +197,16 @@ fn always(needs: &Needs) -> u64 {
     let urls = (TRACKERS_MAX * URL_LENGTH_MAX_BYTES) as u64;
     PROCESS_BYTES as u64
         + thread(SIGNALS_STACK_BYTES)
-        + 2 * urls.min(needs.torrent_bytes.saturating_sub(HASH_BYTES * needs.pieces))
-        + needs.trackers * TRACKER_BYTES
-        + needs.pieces * HASH_BYTES
-        + needs.files * FILE_BYTES
-        + 2 * needs.path_bytes
+        + 2 * urls.min(needs.torrent_bytes.saturating_sub(HASH_BYTES * needs.measures.pieces))
+        + needs.measures.trackers * TRACKER_BYTES
+        + needs.measures.pieces * HASH_BYTES
+        + needs.measures.files * FILE_BYTES
+        + 2 * needs.measures.path_bytes
         + bitfield(needs)
 }
 
 fn looking(needs: &Needs, checkers: u64) -> u64 {
-    needs.pieces * FOUND_PER_PIECE_BYTES + needs.files * 8 + checkers * checker()
+    needs.measures.pieces * FOUND_PER_PIECE_BYTES + needs.measures.files * 8 + checkers * checker()
 }
 
 fn checker() -> u64 {
@@ -250,7 +241,7 @@ fn chunk(needs: &Needs) -> u64 {
 fn arrived(needs: &Needs) -> u64 {
     let asked = REQUESTS_IN_FLIGHT_MAX as usize + OVERDUE_MAX;
     // Whole blocks alone, or any number of shorter ones.
-    let most = match needs.piece_length % u64::from(BLOCK_LENGTH) {
+    let most = match needs.measures.piece_length % u64::from(BLOCK_LENGTH) {
         0 => CHUNK_LENGTH_BYTES / BLOCK_LENGTH as usize + 2,
         _ => asked,
     };
@@ -315,13 +306,15 @@ mod tests {
     fn needs(pieces: u64, piece_length: u64, tiers: usize) -> Needs {
         Needs {
             torrent_bytes: pieces * HASH_BYTES + 1_000,
-            pieces,
-            piece_length,
-            files: 1,
-            components: 1,
-            path_bytes: 100,
-            tiers,
-            trackers: tiers as u64,
+            measures: Measures {
+                pieces,
+                piece_length,
+                files: 1,
+                components: 1,
+                path_bytes: 100,
+                tiers,
+                trackers: tiers as u64,
+            },
             peers: PEERS_DEFAULT,
             cores: 4,
         }
@@ -348,7 +341,8 @@ mod tests {
 
     #[test]
     fn what_is_too_little_is_told_exactly() {
-        let many_files = Needs { files: 100_000, path_bytes: 9_000_000, ..needs(9, 1 << 20, 1) };
+        let mut many_files = needs(9, 1 << 20, 1);
+        (many_files.measures.files, many_files.measures.path_bytes) = (100_000, 9_000_000);
         for needs in [needs(2_000_000, 1 << 14, 0), needs(9, 1 << 30, 1), many_files] {
             let needed = Plan::new(MEMORY_MIN_BYTES, &needs).unwrap_err();
             assert!(needed > MEMORY_MIN_BYTES);
