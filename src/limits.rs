@@ -264,8 +264,12 @@ pub const FAREWELL_THREADS_MAX: usize = 16;
 pub const OPEN_FILES_MAX: usize = 16;
 /// Bytes of a file that are mapped at a time, from a multiple of this on: what one huge page holds.
 pub const WINDOW_LENGTH_BYTES: u64 = 2 << 20;
-/// Windows that are kept mapped.
+/// Windows that are kept mapped. While they all are in use, what is for other places is not mapped.
 pub const WINDOWS_MAX: usize = 8;
+/// A window is no longer in use when so many bytes have gone elsewhere since its last one came.
+pub const WINDOW_STALE_BYTES: u64 = 32 << 20;
+/// Parts of a stretch that are written by one system call.
+pub const STRETCH_PARTS_MAX: usize = 32;
 /// Bytes that a thread hashing what is already there reads at a time.
 pub const RECHECK_BUFFER_BYTES: usize = 256 << 10;
 /// Bytes in a row that such a thread takes on at a time, or one piece if that is longer.

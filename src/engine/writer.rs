@@ -20,9 +20,8 @@ use crate::engine::chunk::{Chunk, ChunkPool, ToWriter};
 use crate::engine::event::Event;
 use crate::engine::session::Shared;
 use crate::error::Fatal;
-use crate::limits::{READ_BACK_BYTES, WRITER_STACK_BYTES};
+use crate::limits::{READ_BACK_BYTES, STRETCH_PARTS_MAX, WRITER_STACK_BYTES};
 use crate::policy::blame::{Blame, Digest};
-use crate::policy::conversation::Received;
 use crate::protocol::metainfo::Metainfo;
 use crate::system::storage::Storage;
 use crate::units::{Block, Geometry, PieceIndex, SessionId};
@@ -132,11 +131,23 @@ impl Writer {
 
     fn write(&mut self, chunk: &Chunk) -> Result<(), Fatal> {
         let mut rest = chunk.blocks.as_slice();
-        while let Some((received, behind)) = rest.split_first() {
-            let (block, data) = (received.block, chunk.data(received));
-            let following = self.following(block, behind);
-            self.storage.write_before(self.offset_of(block), data, following)?;
-            self.hash(block, data)?;
+        while let Some(first) = rest.first() {
+            let (offset, mut end) = (self.offset_of(first.block), self.offset_of(first.block));
+            let mut parts: [&[u8]; STRETCH_PARTS_MAX] = [&[]; STRETCH_PARTS_MAX];
+            let mut count = 0;
+            for (part, received) in parts.iter_mut().zip(rest) {
+                if self.offset_of(received.block) != end {
+                    break;
+                }
+                *part = chunk.data(received);
+                end += part.len() as u64;
+                count += 1;
+            }
+            let (stretch, behind) = rest.split_at(count);
+            self.storage.write_parts(offset, parts.get(..count).unwrap_or_default())?;
+            for received in stretch {
+                self.hash(received.block, chunk.data(received))?;
+            }
             rest = behind;
         }
         Ok(())
@@ -144,19 +155,6 @@ impl Writer {
 
     fn offset_of(&self, block: Block) -> u64 {
         self.geometry.offset_of(block.piece) + u64::from(block.begin)
-    }
-
-    /// How many bytes of the torrent right behind `block` the blocks `behind` it bring.
-    fn following(&self, block: Block, behind: &[Received]) -> usize {
-        let begin = self.offset_of(block) + u64::from(block.length);
-        let mut end = begin;
-        for next in behind {
-            if self.offset_of(next.block) != end {
-                break;
-            }
-            end += u64::from(next.block.length);
-        }
-        usize::try_from(end - begin).unwrap_or(0)
     }
 
     fn hash(&mut self, block: Block, data: &[u8]) -> Result<(), Fatal> {

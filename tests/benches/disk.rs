@@ -65,17 +65,12 @@ fn write_once(piece_bytes: usize, random: bool, hash: bool, store: bool) -> [f64
         for piece in pieces {
             let mut sha1 = Sha1::new();
             for begin in (0..piece_bytes).step_by(chunk.len()) {
-                let mut offset = piece * piece_bytes + begin;
-                let mut following = chunk.len();
-                for block in chunk.chunks(BLOCK_LENGTH as usize) {
-                    following -= block.len();
-                    if store {
-                        storage.write_before(offset as u64, block, following).unwrap();
-                    }
-                    if hash {
-                        sha1.update(block);
-                    }
-                    offset += block.len();
+                let blocks: Vec<&[u8]> = chunk.chunks(BLOCK_LENGTH as usize).collect();
+                if store {
+                    storage.write_parts((piece * piece_bytes + begin) as u64, &blocks).unwrap();
+                }
+                if hash {
+                    blocks.iter().for_each(|block| sha1.update(block));
                 }
             }
             std::hint::black_box(sha1.finalize());

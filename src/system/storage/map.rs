@@ -5,17 +5,21 @@
 //! SIGBUS and death, so the kernel is asked for exactly the pages about to be written right before
 //! each store, and says no with an error: `MADV_POPULATE_WRITE`, Linux 5.14. On an older kernel
 //! only files whose blocks are reserved are mapped.
+//!
+//! A window stays mapped until it is full, or nothing has come for it for long: to map it anew for
+//! each visit costs up to ten times what the copy does, in page tables and dirty marks.
 
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::io::Errno;
 
-use crate::limits::{WINDOW_LENGTH_BYTES, WINDOWS_MAX};
+use super::layout::Segment;
+use super::stretch::Stretch;
+use crate::limits::{WINDOW_LENGTH_BYTES, WINDOW_STALE_BYTES, WINDOWS_MAX};
 
 /// Why bytes were not stored through a mapping. A positioned write can always be tried instead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +28,8 @@ pub(super) enum Refused {
     Unmappable,
     /// The kernel has no page for these bytes now. The error of a positioned write says why.
     Unbacked,
+    /// Every window there may be is in use for other bytes.
+    Crowded,
 }
 
 /// A file to store in.
@@ -45,8 +51,8 @@ pub(super) struct Windows {
     windows: Vec<Window>,
     /// Whether the kernel knows `MADV_POPULATE_WRITE`, until it says otherwise.
     populates: bool,
-    /// Bytes of a file that the kernel has just backed with pages and that are stored next.
-    backed: Option<(usize, Range<u64>)>,
+    /// Bytes that were to be stored so far: the clock by which a window grows stale.
+    passed: u64,
 }
 
 #[derive(Debug)]
@@ -57,16 +63,17 @@ struct Window {
     map: MmapRaw,
     /// Bytes not stored yet, so that a window that is full goes at once.
     unwritten: usize,
+    /// What had passed when it was used last.
+    used: u64,
 }
 
 impl Windows {
     pub(super) fn new() -> Self {
-        Self { windows: Vec::with_capacity(WINDOWS_MAX), populates: true, backed: None }
+        Self { windows: Vec::with_capacity(WINDOWS_MAX), populates: true, passed: 0 }
     }
 
     /// Unmaps everything.
     pub(super) fn clear(&mut self) {
-        self.backed = None;
         self.windows.clear();
     }
 
@@ -82,71 +89,59 @@ impl Windows {
         self.windows.len()
     }
 
-    /// Stores `bytes` at `offset` in the file. After an error some of them may be stored. As many
-    /// bytes as `following` says are stored right behind these and next: the kernel is asked for
-    /// their pages along with those of `bytes`.
+    /// Which windows of their files are mapped.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> Vec<u64> {
+        self.windows.iter().map(|window| window.begin / WINDOW_LENGTH_BYTES).collect()
+    }
+
+    /// Stores the bytes of `stretch` that `segment` says. After an error some of them may be
+    /// stored.
     pub(super) fn store(
         &mut self,
         target: Target<'_>,
-        offset: u64,
-        bytes: &[u8],
-        following: usize,
+        segment: &Segment<'_>,
+        stretch: Stretch<'_>,
     ) -> Result<(), Refused> {
-        let (mut offset, mut rest) = (offset, bytes);
-        while !rest.is_empty() {
-            if !self.populates && !target.reserved {
-                return Err(Refused::Unmappable);
-            }
+        if !self.populates && !target.reserved {
+            return Err(Refused::Unmappable);
+        }
+        self.passed += segment.length as u64;
+        let mut done = 0;
+        while done < segment.length {
+            let offset = segment.offset + done as u64;
             let begin = offset - offset % WINDOW_LENGTH_BYTES;
             let mut window = self.take(target, begin)?;
             let within = usize::try_from(offset - begin).map_err(|_| Refused::Unmappable)?;
             let space = window.map.len().checked_sub(within).filter(|space| *space > 0);
-            let space = space.ok_or(Refused::Unmappable)?;
-            let count = space.min(rest.len());
-            let (now, later) = rest.split_at(count);
-            if !self.is_backed(target.index, offset, count) {
-                let ahead = rest.len().saturating_add(following).min(space);
-                self.populate(&window, within, ahead)?;
-                self.backed = Some((target.index, offset..offset + ahead as u64));
+            let count = space.ok_or(Refused::Unmappable)?.min(segment.length - done);
+            self.populate(&window, within, count)?;
+            let mut at = within;
+            for part in stretch.range(segment.from + done, count) {
+                window.copy(at, part);
+                at += part.len();
             }
-            window.copy(within, now);
-            self.use_up(count);
             if window.unwritten > 0 {
-                self.keep(window);
+                window.used = self.passed;
+                self.windows.push(window);
             }
-            (offset, rest) = (offset + count as u64, later);
+            done += count;
         }
         Ok(())
-    }
-
-    /// Whether the kernel was asked for these bytes just before, and none has been stored since.
-    fn is_backed(&self, index: usize, offset: u64, count: usize) -> bool {
-        self.backed.as_ref().is_some_and(|(of, range)| {
-            *of == index && range.start == offset && offset + count as u64 <= range.end
-        })
-    }
-
-    /// A page that was asked for is good for one store, or somebody may have cut the file since.
-    fn use_up(&mut self, count: usize) {
-        if let Some((_, range)) = &mut self.backed {
-            range.start += count as u64;
-        }
     }
 
     /// The window of the file that begins at `begin`, out of the kept ones or new.
     fn take(&mut self, target: Target<'_>, begin: u64) -> Result<Window, Refused> {
         let kept = |window: &Window| window.index == target.index && window.begin == begin;
-        match self.windows.iter().position(kept) {
-            Some(place) => Ok(self.windows.remove(place)),
-            None => Window::map(target, begin).map_err(|_| Refused::Unmappable),
+        if let Some(place) = self.windows.iter().position(kept) {
+            return Ok(self.windows.remove(place));
         }
-    }
-
-    fn keep(&mut self, window: Window) {
         if self.windows.len() >= WINDOWS_MAX {
+            let stale = |window: &&Window| self.passed - window.used > WINDOW_STALE_BYTES;
+            self.windows.first().filter(stale).ok_or(Refused::Crowded)?;
             self.windows.remove(0);
         }
-        self.windows.push(window);
+        Window::map(target, begin).map_err(|_| Refused::Unmappable)
     }
 
     /// Makes the kernel back these bytes of the window with pages, or say that it can't.
@@ -173,7 +168,7 @@ impl Window {
         // Makes faults few, in windows that are shorter too: the page cache takes larger folios.
         // Advice only: a kernel without huge pages refuses it, and nothing is lost.
         let _ = map.advise(Advice::HugePage);
-        Ok(Self { index: target.index, begin, map, unwritten: length })
+        Ok(Self { index: target.index, begin, map, unwritten: length, used: 0 })
     }
 
     /// Copies `bytes` to byte `within` of the window. The kernel has been asked for the pages.

@@ -1,7 +1,9 @@
 //! Owns the output files: where the torrent's bytes lie, and how they get there.
 //!
-//! Bytes are copied into mapped windows of files whose room is reserved; where a file system or a
-//! kernel can't offer that, they go to the same place by positioned writes. Reading goes by
+//! Bytes are copied into mapped windows of files whose room is reserved. They go to the same place
+//! by positioned writes where a file system or a kernel can't offer that, or where more places are
+//! written in turns than windows are kept: a window that is mapped again for each visit costs more
+//! than it saves. Reading goes by
 //! positioned reads always: they cost less, and a file that somebody cut is an ordinary error.
 
 mod allocate;
@@ -9,16 +11,23 @@ pub mod directory;
 mod files;
 pub mod layout;
 mod map;
+mod stretch;
 
+use std::fs::File;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::io::{Errno, pwritev};
+
 use directory::Directory;
 use files::{Backing, Files};
-use layout::{Layout, OutputFile, Segment};
+use layout::{Layout, Segment};
 use map::{Refused, Target, Windows};
+use stretch::Stretch;
 
 use crate::error::Fatal;
+use crate::limits::STRETCH_PARTS_MAX;
 
 /// A torrent's files below the output directory. One thread owns it.
 #[derive(Debug)]
@@ -48,21 +57,17 @@ impl Storage {
 
     /// Writes `bytes` at byte `offset` of the torrent. Those that are padding go nowhere.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Fatal> {
-        self.write_before(offset, bytes, 0)
+        self.write_parts(offset, &[bytes])
     }
 
-    /// Writes `bytes` when the `following` bytes of the torrent right behind them are written
-    /// next: what can be made ready for all of them at once is.
-    pub fn write_before(
-        &mut self,
-        offset: u64,
-        bytes: &[u8],
-        following: usize,
-    ) -> Result<(), Fatal> {
+    /// Writes `parts`, one right behind the other, from byte `offset` of the torrent on. What
+    /// comes at once is written at once: give all there is.
+    pub fn write_parts(&mut self, offset: u64, parts: &[&[u8]]) -> Result<(), Fatal> {
         let Self { layout, files, windows } = self;
-        for segment in layout.segments(offset, bytes.len()).filter(|segment| !segment.file.pad) {
-            let part = bytes.get(segment.from..segment.from + segment.length).unwrap_or_default();
-            write_segment(files, windows, &segment, part, following)?;
+        let stretch = Stretch(parts);
+        let segments = layout.segments(offset, stretch.length());
+        for segment in segments.filter(|segment| !segment.file.pad) {
+            write_segment(files, windows, &segment, stretch)?;
         }
         Ok(())
     }
@@ -113,48 +118,64 @@ fn write_segment(
     files: &mut Files,
     windows: &mut Windows,
     segment: &Segment<'_>,
-    bytes: &[u8],
-    following: usize,
+    stretch: Stretch<'_>,
 ) -> Result<(), Fatal> {
-    let Segment { index, file: output, offset, .. } = *segment;
-    let (file, backing) = files.writable(index, output)?;
+    let (file, backing) = files.writable(segment.index, segment.file)?;
     if backing != Backing::Positioned {
         let reserved = backing == Backing::Reserved;
-        let target = Target { index, file, length: output.length, reserved };
-        match windows.store(target, offset, bytes, following) {
+        let target = Target { index: segment.index, file, length: segment.file.length, reserved };
+        match windows.store(target, segment, stretch) {
             Ok(()) => return Ok(()),
-            Err(Refused::Unmappable) => files.set_backing(index, Backing::Positioned),
-            Err(Refused::Unbacked) => {}
+            Err(Refused::Unmappable) => files.set_backing(segment.index, Backing::Positioned),
+            Err(Refused::Unbacked | Refused::Crowded) => {}
         }
     }
-    write_positioned(files, index, output, offset, bytes)
+    write_positioned(files, segment, stretch)
 }
 
 /// The way that is always open, and whose errors say what is wrong.
 fn write_positioned(
     files: &mut Files,
-    index: usize,
-    output: &OutputFile,
-    offset: u64,
-    bytes: &[u8],
+    segment: &Segment<'_>,
+    stretch: Stretch<'_>,
 ) -> Result<(), Fatal> {
-    let (file, _) = files.writable(index, output)?;
+    let output = segment.file;
+    let (file, _) = files.writable(segment.index, output)?;
     let written = match file.metadata() {
         // Writing would bring a file that somebody cut back to its length, but not its bytes.
         Ok(found) if found.len() < output.length => return Err(files.changed(output)),
-        _ => file.write_all_at(bytes, offset),
+        _ => write_all(file, segment, stretch),
     };
-    let needed = bytes.len() as u64;
+    let needed = segment.length as u64;
     written.map_err(|error| allocate::failed(&files.directory, output, "write", error, needed))
+}
+
+fn write_all(file: &File, segment: &Segment<'_>, stretch: Stretch<'_>) -> io::Result<()> {
+    let mut done = 0;
+    while done < segment.length {
+        let mut slices = [IoSlice::new(&[]); STRETCH_PARTS_MAX];
+        let parts = stretch.range(segment.from + done, segment.length - done);
+        let count = slices.iter_mut().zip(parts).map(|(slice, part)| *slice = IoSlice::new(part));
+        let count = count.count();
+        let slices = slices.get(..count).unwrap_or_default();
+        match pwritev(file, slices, segment.offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => done += written,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
     use std::path::PathBuf;
 
     use super::*;
-    use crate::limits::{WINDOW_LENGTH_BYTES, WINDOWS_MAX};
+    use crate::limits::{WINDOW_LENGTH_BYTES, WINDOW_STALE_BYTES, WINDOWS_MAX};
+    use crate::system::storage::layout::OutputFile;
 
     /// A directory of one test's own that goes with it.
     struct Scratch(PathBuf);
@@ -220,23 +241,26 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_were_announced_may_come_late_or_never() {
-        let (scratch, length) = (Scratch::new("announced"), 5 << 20);
-        let mut storage = sparse(&scratch.0, length as u64);
+    fn a_stretch_in_parts_reaches_the_places_of_its_bytes() {
+        let length = 5 << 20;
         let bytes: Vec<u8> = (0..=250u8).cycle().take(length).collect();
-        // Begin, end, and what is said to follow: more or less than does, over windows' borders.
-        let stretches = [
-            (0, 1 << 20, 3 << 20),
-            (1 << 20, 2 << 20, 1),
-            (4 << 20, (4 << 20) + 7, usize::MAX),
-            (2 << 20, 4 << 20, 0),
-            ((4 << 20) + 7, 5 << 20, 1 << 20),
-        ];
-        for (begin, end, following) in stretches {
-            storage.write_before(begin as u64, &bytes[begin..end], following).unwrap();
+        for backing in [Backing::Reserved, Backing::Positioned] {
+            let scratch = Scratch::new(&format!("parts-{backing:?}"));
+            let mut storage = sparse(&scratch.0, length as u64);
+            storage.files.set_backing(0, backing);
+            // Parts of all lengths, more than one system call writes, over windows' borders.
+            let mut parts = Vec::new();
+            let (mut rest, mut next) = (bytes.as_slice(), 0);
+            while !rest.is_empty() {
+                let (part, behind) = rest.split_at(next.min(rest.len()));
+                parts.push(part);
+                (rest, next) = (behind, (next * 2 + 1) % 100_003);
+            }
+            assert!(parts.len() > 2 * STRETCH_PARTS_MAX);
+            storage.write_parts(0, &parts).unwrap();
+            storage.finish().unwrap();
+            assert!(fs::read(scratch.0.join("f")).unwrap() == bytes, "{backing:?}");
         }
-        storage.finish().unwrap();
-        assert!(fs::read(scratch.0.join("f")).unwrap() == bytes);
     }
 
     #[test]
@@ -262,9 +286,31 @@ mod tests {
             assert_eq!(storage.windows.count(), 0);
         }
         for number in 0..count {
-            storage.write(number * WINDOW_LENGTH_BYTES, &[8]).unwrap();
+            written(&mut storage, number * WINDOW_LENGTH_BYTES, 1);
         }
         assert_eq!(storage.windows.count(), WINDOWS_MAX);
+    }
+
+    #[test]
+    fn a_window_in_use_stays_and_a_stale_one_makes_room() {
+        let scratch = Scratch::new("stale");
+        let count = WINDOWS_MAX as u64 + 2;
+        let mut storage = sparse(&scratch.0, count * WINDOW_LENGTH_BYTES);
+        for number in 0..count {
+            written(&mut storage, number * WINDOW_LENGTH_BYTES, 1);
+        }
+        let in_use = (0..WINDOWS_MAX as u64).collect::<Vec<_>>();
+        assert_eq!(storage.windows.places(), in_use);
+        // All but the first are used again, now and then.
+        for _ in 0..2 * WINDOW_STALE_BYTES / WINDOW_LENGTH_BYTES {
+            for number in &in_use[1..] {
+                storage.write(number * WINDOW_LENGTH_BYTES, &[1]).unwrap();
+            }
+            storage.write((count - 1) * WINDOW_LENGTH_BYTES, &vec![2; WINDOW - 1]).unwrap();
+        }
+        let mut left = storage.windows.places();
+        left.sort_unstable();
+        assert_eq!(left, [&in_use[1..], &[count - 1]].concat());
     }
 
     #[test]
