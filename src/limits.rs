@@ -157,9 +157,9 @@ pub const SESSION_STACK_BYTES: usize = 96 << 10;
 pub const CHUNK_LENGTH_BYTES: usize = 256 << 10;
 /// Chunks there are: bytes that have arrived and are not in the files yet are in one of them.
 /// When all are in use, sockets are not read, and TCP holds the rest.
-pub const CHUNKS_MAX: usize = 16;
+pub const CHUNKS_MAX: usize = 4;
 /// And at least, however little memory there may be.
-pub const CHUNKS_MIN: usize = 4;
+pub const CHUNKS_MIN: usize = 2;
 /// Bytes that are read back from the files at once, to be hashed.
 pub const READ_BACK_BYTES: usize = 64 << 10;
 /// Stack of the thread that waits for signals.

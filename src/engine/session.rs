@@ -161,7 +161,7 @@ struct Session<'a> {
     to_skip: usize,
     /// Blocks of the chunk at hand.
     arrived: Vec<Received>,
-    /// The last read brought something.
+    /// The last read brought all there was, and that was something.
     came: bool,
     /// What comes is left in the socket until then, to gather.
     nap_until: Option<Instant>,
@@ -225,8 +225,10 @@ impl Session<'_> {
         let Some((front, room)) = bytes.split_at_mut_checked(begin) else {
             return Err(SessionEnd::Broke("a message longer than any"));
         };
+        let room_bytes = room.len();
         let Some(count) = self.link.read(room)? else { return Ok(()) };
-        self.came = true;
+        // What fills its room may have left more behind it: that is read at once.
+        self.came = count < room_bytes;
         let kept = begin - self.unread.len();
         front.get_mut(kept..).unwrap_or_default().copy_from_slice(&self.unread);
         self.unread.clear();
