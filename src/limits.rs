@@ -84,6 +84,7 @@ pub const QUEUE_TARGET_MS: u32 = 250;
 /// A session with requests enough out leaves what comes in the socket until about this much has
 /// gathered: fewer turns, and stretches of a piece that are written at once.
 pub const NAP_BYTES: u32 = 192 << 10;
+const _: () = assert!((NAP_BYTES as usize) < CHUNK_LENGTH_BYTES, "a read would leave some behind");
 /// But no longer than this: a choke or the end of a connection waits as long.
 pub const NAP_MAX_MS: u32 = 60;
 /// And not at all for less than this, which a fast peer fills a read in anyway.

@@ -16,7 +16,7 @@ use crate::policy::conversation::{Conversation, Received, SessionEnd};
 use crate::policy::swarm::Swarm;
 use crate::protocol::handshake::Handshake;
 use crate::protocol::message::{Message, PIECE_HEADER_LENGTH};
-use crate::system::link::{Interest, Link, Waker};
+use crate::system::link::{self, Interest, Link, Waker};
 use crate::text::Foreign;
 use crate::units::{Geometry, SessionId};
 
@@ -46,6 +46,8 @@ pub struct Shared {
     pub to_writer: Sender<ToWriter>,
     /// What we say first.
     pub handshake: Handshake,
+    /// Bytes that may gather unread in a socket.
+    room_to_gather: usize,
 }
 
 impl Shared {
@@ -59,7 +61,8 @@ impl Shared {
         handshake: Handshake,
     ) -> Self {
         let swarm = Mutex::new(swarm);
-        Self { swarm, wakers, work, work_back, chunks, to_writer, handshake }
+        let room_to_gather = link::room_to_gather();
+        Self { swarm, wakers, work, work_back, chunks, to_writer, handshake, room_to_gather }
     }
 
     /// Looks at the swarm or changes it; then wakes the sessions that should look as well.
@@ -190,7 +193,8 @@ impl Session<'_> {
         self.hand_over(chunk);
         read.and(reconciled)?;
         if to_read {
-            let nap = std::mem::take(&mut self.came).then(|| self.conversation.nap()).flatten();
+            let room = self.shared.room_to_gather;
+            let nap = std::mem::take(&mut self.came).then(|| self.conversation.nap(room)).flatten();
             self.nap_until = nap.map(|nap| Instant::now() + nap);
         }
         self.flush()

@@ -279,14 +279,15 @@ impl Conversation {
         deadline.min(if useless > self.last_turn { useless } else { self.last_turn + USELESS })
     }
 
-    /// How long what the peer sends next may wait to be read; `None` if it should be read at once.
-    pub fn nap(&self) -> Option<Duration> {
+    /// How long what the peer sends next may wait to be read, where `room_bytes` may gather; `None`
+    /// if it should be read at once.
+    pub fn nap(&self, room_bytes: usize) -> Option<Duration> {
         // A pipeline that could not be filled is near the end of the work, where time counts.
         if self.hungry || self.chokes_us || self.room() > 0 {
             return None;
         }
         let out = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
-        self.pipeline.nap(out)
+        self.pipeline.nap(out, room_bytes)
     }
 
     // ---- what comes ----------------------------------------------------------------------------

@@ -54,12 +54,12 @@ impl Pipeline {
 
     /// How long to leave what comes in the socket, with `out` requests out and no room for more:
     /// until a good read's worth has gathered, but not so long that the peer could run dry.
-    /// `None` if that is not worth a sleep of its own.
-    pub fn nap(&self, out: u32) -> Option<Duration> {
+    /// `room_bytes` may gather there. `None` if that is not worth a sleep of its own.
+    pub fn nap(&self, out: u32, room_bytes: usize) -> Option<Duration> {
         let shortest = self.shortest?;
         // All that is out takes the smoothed latency to come (Little's law again).
-        let blocks = NAP_BYTES / BLOCK_LENGTH;
-        let gathered = self.smoothed * blocks / out.max(1);
+        let room = u32::try_from(room_bytes).unwrap_or(u32::MAX);
+        let gathered = self.smoothed * (room.min(NAP_BYTES) / BLOCK_LENGTH) / out.max(1);
         let spare = self.smoothed.saturating_sub(shortest) / 2;
         let nap = gathered.min(spare).min(NAP_MAX);
         (nap >= NAP_MIN).then_some(nap)
@@ -171,12 +171,22 @@ mod tests {
         ];
         for ((latency, out, shortest), nap) in cases {
             let mut pipeline = Pipeline::default();
-            assert_eq!(pipeline.nap(out), None);
+            assert_eq!(pipeline.nap(out, usize::MAX), None);
             pipeline.on_block(Duration::from_millis(shortest), 1);
             (0..200).for_each(|_| pipeline.on_block(Duration::from_millis(latency), out));
-            let found = pipeline.nap(out).map(|nap| nap.as_millis());
+            let found = pipeline.nap(out, usize::MAX).map(|nap| nap.as_millis());
             assert_eq!(found, nap, "{latency} ms, {out} out, {shortest} ms");
         }
+    }
+
+    #[test]
+    fn a_nap_is_shorter_where_little_can_gather() {
+        let mut pipeline = Pipeline::default();
+        pipeline.on_block(Duration::from_millis(1), 1);
+        (0..200).for_each(|_| pipeline.on_block(Duration::from_millis(250), 64));
+        let naps = [usize::MAX, 1 << 20, 96 << 10, 16 << 10, 8 << 10, 0]
+            .map(|room| pipeline.nap(64, room).map(|nap| nap.as_millis()));
+        assert_eq!(naps, [Some(46), Some(46), Some(23), Some(3), None, None]);
     }
 
     #[test]

@@ -60,6 +60,19 @@ pub struct Ready {
     pub rung: bool,
 }
 
+/// Bytes that may gather unread in a socket without the peer having to wait for that. The kernel
+/// makes a busy socket's buffer larger, up to a limit that is low where there is little memory;
+/// about half of the buffer is the window that the peer sees.
+pub fn room_to_gather() -> usize {
+    let limits = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_rmem").unwrap_or_default();
+    largest_buffer(&limits).map_or(usize::MAX, |bytes| bytes / 4)
+}
+
+/// The last of the three numbers: the least, the usual and the most.
+fn largest_buffer(limits: &str) -> Option<usize> {
+    limits.split_ascii_whitespace().nth(2)?.parse().ok()
+}
+
 /// A connection to one peer.
 pub struct Link(TcpStream);
 
@@ -187,6 +200,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let link = Link::dial(listener.local_addr().unwrap(), Duration::from_secs(5)).unwrap();
         (link, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn the_largest_buffer_is_the_third_number() {
+        assert_eq!(largest_buffer("4096\t131072\t6291456\n"), Some(6_291_456));
+        for nonsense in ["", "4096 131072", "1 2 three", "1 2 -3"] {
+            assert_eq!(largest_buffer(nonsense), None);
+        }
+        assert!(room_to_gather() > 0);
     }
 
     #[test]
