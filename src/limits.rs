@@ -121,6 +121,9 @@ pub const IDLE_MESSAGES_PER_S_MAX: u32 = 500;
 pub const IDLE_MESSAGES_BURST_MAX: u32 = 50_000;
 /// A session with room for work that finds none looks again after this long.
 pub const HUNGRY_LOOK_MS: u32 = 500;
+/// And a peer is late if another one would bring the block this much sooner: with less to gain, it
+/// is more often sent twice than here sooner.
+pub const LATE_GAIN_MS: u32 = 50;
 /// Requests of the end game, for blocks that another peer is late with, that one session makes
 /// at a time.
 pub const LATE_REQUESTS_MAX: usize = 16;

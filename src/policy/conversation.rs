@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::bitfield::Bitfield;
 use crate::limits::{
     ALLOWED_FAST_MAX, CHOKED_MS, HUNGRY_LOOK_MS, IDLE_MESSAGES_BURST_MAX, IDLE_MESSAGES_PER_S_MAX,
-    KEEP_ALIVE_MS, LATE_REQUESTS_MAX, NEW_HAVES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX,
+    KEEP_ALIVE_MS, LATE_GAIN_MS, LATE_REQUESTS_MAX, NEW_HAVES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX,
     REJECT_PAUSE_MS, REJECTS_MAX, SILENCE_MAX_MS, SNUB_MS, UNASKED_BLOCKS_MAX, USELESS_MS,
 };
 use crate::policy::picker::Arrival;
@@ -762,7 +762,9 @@ impl Conversation {
             return None;
         }
         let have = allowed.unwrap_or(&self.have);
-        let block = swarm.picker.ask_late(self.id, have, swarm.ms(now), due_ms)?;
+        let (now_ms, due_ms) =
+            (swarm.ms(now).saturating_sub(LATE_GAIN_MS), due_ms.saturating_add(LATE_GAIN_MS));
+        let block = swarm.picker.ask_late(self.id, have, now_ms, due_ms)?;
         self.late_requests += 1;
         Some(block)
     }
