@@ -268,6 +268,8 @@ pub const FAREWELL_THREADS_MAX: usize = 16;
 pub const OPEN_FILES_MAX: usize = 16;
 /// Bytes of a file that are mapped at a time, from a multiple of this on: what one huge page holds.
 pub const WINDOW_LENGTH_BYTES: u64 = 2 << 20;
+/// And the least: a smaller file, or what is left at the end of a large one, is not mapped.
+pub const WINDOW_LENGTH_MIN_BYTES: u64 = 256 << 10;
 /// Windows that are kept mapped. While they all are in use, what is for other places is not mapped.
 pub const WINDOWS_MAX: usize = 8;
 /// A window is no longer in use when so many bytes have gone elsewhere since its last one came.

@@ -7,7 +7,8 @@
 //! only files whose blocks are reserved are mapped.
 //!
 //! A window stays mapped until it is full, or nothing has come for it for long: to map it anew for
-//! each visit costs up to ten times what the copy does, in page tables and dirty marks.
+//! each visit costs up to ten times what the copy does, in page tables and dirty marks. So does a
+//! window of a small file.
 
 #![allow(unsafe_code)]
 
@@ -19,7 +20,9 @@ use rustix::io::Errno;
 
 use super::layout::Segment;
 use super::stretch::Stretch;
-use crate::limits::{WINDOW_LENGTH_BYTES, WINDOW_STALE_BYTES, WINDOWS_MAX};
+use crate::limits::{
+    WINDOW_LENGTH_BYTES, WINDOW_LENGTH_MIN_BYTES, WINDOW_STALE_BYTES, WINDOWS_MAX,
+};
 
 /// Why bytes were not stored through a mapping. A positioned write can always be tried instead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,8 +31,8 @@ pub(super) enum Refused {
     Unmappable,
     /// The kernel has no page for these bytes now. The error of a positioned write says why.
     Unbacked,
-    /// Every window there may be is in use for other bytes.
-    Crowded,
+    /// A mapping would cost more than it saves.
+    Costly,
 }
 
 /// A file to store in.
@@ -136,9 +139,12 @@ impl Windows {
         if let Some(place) = self.windows.iter().position(kept) {
             return Ok(self.windows.remove(place));
         }
+        if target.length.saturating_sub(begin) < WINDOW_LENGTH_MIN_BYTES {
+            return Err(Refused::Costly);
+        }
         if self.windows.len() >= WINDOWS_MAX {
             let stale = |window: &&Window| self.passed - window.used > WINDOW_STALE_BYTES;
-            self.windows.first().filter(stale).ok_or(Refused::Crowded)?;
+            self.windows.first().filter(stale).ok_or(Refused::Costly)?;
             self.windows.remove(0);
         }
         Window::map(target, begin).map_err(|_| Refused::Unmappable)

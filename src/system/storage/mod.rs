@@ -127,7 +127,7 @@ fn write_segment(
         match windows.store(target, segment, stretch) {
             Ok(()) => return Ok(()),
             Err(Refused::Unmappable) => files.set_backing(segment.index, Backing::Positioned),
-            Err(Refused::Unbacked | Refused::Crowded) => {}
+            Err(Refused::Unbacked | Refused::Costly) => {}
         }
     }
     write_positioned(files, segment, stretch)
@@ -174,7 +174,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::limits::{WINDOW_LENGTH_BYTES, WINDOW_STALE_BYTES, WINDOWS_MAX};
+    use crate::limits::{
+        WINDOW_LENGTH_BYTES, WINDOW_LENGTH_MIN_BYTES, WINDOW_STALE_BYTES, WINDOWS_MAX,
+    };
     use crate::system::storage::layout::OutputFile;
 
     /// A directory of one test's own that goes with it.
@@ -289,6 +291,17 @@ mod tests {
             written(&mut storage, number * WINDOW_LENGTH_BYTES, 1);
         }
         assert_eq!(storage.windows.count(), WINDOWS_MAX);
+    }
+
+    #[test]
+    fn what_is_short_is_not_mapped() {
+        let scratch = Scratch::new("short");
+        let least = WINDOW_LENGTH_MIN_BYTES;
+        for (length, mapped) in [(1, 0), (least - 1, 0), (least + 1, 1)] {
+            let mut storage = sparse(&scratch.0, WINDOW_LENGTH_BYTES + length);
+            written(&mut storage, WINDOW_LENGTH_BYTES, 1);
+            assert_eq!(storage.windows.count(), mapped, "{length}");
+        }
     }
 
     #[test]
