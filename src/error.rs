@@ -24,6 +24,8 @@ pub enum Status {
     Unfinished = 7,
     /// The file system is full.
     DiskFull = 9,
+    /// Another run is downloading the same torrent into the same directory.
+    Busy = 11,
     /// An output file can't be created, opened or cut to its length.
     CreateFile = 16,
     /// Reading or writing an output file failed.
@@ -51,6 +53,7 @@ impl Status {
         (Self::Network, "nobody to ask: no usable tracker and no --peer"),
         (Self::Unfinished, "stopped by SIGINT or SIGTERM"),
         (Self::DiskFull, "not enough room on the disk"),
+        (Self::Busy, "another run is downloading the same to the same place"),
         (Self::CreateFile, "an output file can't be created, opened or cut"),
         (Self::FileIo, "reading or writing an output file failed"),
         (Self::MakeDirectory, "a directory can't be made"),
@@ -94,6 +97,8 @@ pub enum Fatal {
         /// Bytes that are free.
         free: u64,
     },
+    /// Another run holds the lock on this resume record.
+    Busy(PathBuf),
     /// There is no tracker that can be spoken to and no peer was given.
     NobodyToAsk(String),
     /// The host of a `--peer` has no address.
@@ -118,6 +123,7 @@ impl Fatal {
             Self::CreateFile(..) => Status::CreateFile,
             Self::FileIo(..) => Status::FileIo,
             Self::DiskFull { .. } => Status::DiskFull,
+            Self::Busy(_) => Status::Busy,
             Self::NobodyToAsk(_) => Status::Network,
             Self::NameResolution(..) => Status::NameResolution,
             Self::Stalled(_) => Status::Timeout,
@@ -147,6 +153,11 @@ impl fmt::Display for Fatal {
                 Bytes(*needed),
                 Bytes(*free)
             ),
+            Self::Busy(record) => write!(
+                f,
+                "another run is downloading this: it holds {}; wait for it or stop it",
+                record.display()
+            ),
             Self::NobodyToAsk(why) => write!(f, "nobody to ask: {why}"),
             Self::NameResolution(host, error) => write!(f, "no address for {host}: {error}"),
             Self::Stalled(why) | Self::Stopped(why) => write!(f, "{why}"),
@@ -164,6 +175,6 @@ mod tests {
     #[test]
     fn the_table_is_in_order_and_names_each_status_once() {
         let codes: Vec<u8> = Status::TABLE.iter().map(|(status, _)| status.code()).collect();
-        assert_eq!(codes, [0, 1, 2, 6, 7, 9, 16, 17, 18, 19, 25, 26, 28, 32]);
+        assert_eq!(codes, [0, 1, 2, 6, 7, 9, 11, 16, 17, 18, 19, 25, 26, 28, 32]);
     }
 }

@@ -264,6 +264,16 @@ pub const FAREWELL_THREADS_MIN: usize = 4;
 pub const FAREWELL_THREADS_MAX: usize = 16;
 // ---- output files ------------------------------------------------------------------------------
 
+/// Times that the resume record is looked for anew, when another run replaces it in between.
+pub const RECORD_LOCK_TRIES_MAX: usize = 10;
+/// While pieces come in, they are flushed and recorded this often.
+pub const RECORD_MS: u32 = 10_000;
+/// A run that ends early waits this long for what was verified to be flushed and recorded.
+pub const RECORD_TIMEOUT_MS: u32 = 3_000;
+/// More files than this are not flushed one by one, but with all that their file system holds.
+pub const FLUSHED_FILES_MAX: usize = 16;
+/// The stack of the thread that flushes.
+pub const RECORDER_STACK_BYTES: usize = 96 << 10;
 /// Output files that are kept open, however many the torrent has.
 pub const OPEN_FILES_MAX: usize = 16;
 /// Bytes of a file that are mapped at a time, from a multiple of this on: what one huge page holds.

@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rusty_torrent::bitfield::Bitfield;
-use rusty_torrent::engine::recheck::recheck;
+use rusty_torrent::engine::recheck::{Search, recheck};
 use rusty_torrent::error::{Fatal, Status};
 use rusty_torrent::limits::OPEN_FILES_MAX;
 use rusty_torrent::system::storage::Storage;
@@ -441,7 +441,9 @@ fn look(
         Sha1::digest(&expected[begin..begin + geometry.length_of(piece) as usize]).into()
     };
     let (stop, progress) = (AtomicBool::new(false), AtomicU64::new(0));
-    let there = recheck(dir, layout, geometry, hash, threads, &stop, &progress)?;
+    let (record, stop, progress) = (None, &stop, &progress);
+    let search = Search { dir, layout, geometry, record, threads, stop, progress };
+    let there = recheck(&search, hash)?.pieces;
     assert_eq!(progress.load(Ordering::Relaxed), geometry.total());
     Ok(numbers(&there, geometry))
 }
@@ -553,10 +555,12 @@ fn a_recheck_stops_when_it_is_told_to() {
     let geometry = Geometry::new(1000, 10).unwrap();
     let (stop, progress) = (AtomicBool::new(true), AtomicU64::new(0));
     let zeros = |_| Sha1::digest([0; 10]).into();
-    let there = recheck(scratch.path(), &files, geometry, zeros, 2, &stop, &progress).unwrap();
+    let (dir, layout) = (scratch.path(), &files);
+    let (record, threads, stop, progress) = (None, 2, &stop, &progress);
+    let search = Search { dir, layout, geometry, record, threads, stop, progress };
+    let there = recheck(&search, zeros).unwrap().pieces;
     assert!(there.is_empty());
     assert_eq!(progress.load(Ordering::Relaxed), 0);
     stop.store(false, Ordering::Relaxed);
-    let there = recheck(scratch.path(), &files, geometry, zeros, 2, &stop, &progress).unwrap();
-    assert!(there.is_full());
+    assert!(recheck(&search, zeros).unwrap().pieces.is_full());
 }

@@ -13,10 +13,12 @@ use log::{debug, info, warn};
 use crate::engine::announcer::{Announced, Announcer, Job};
 use crate::engine::chunk::ToWriter;
 use crate::engine::event::Event;
+use crate::engine::recorder::{Recorder, Verified};
 use crate::engine::session::{Ended, Shared};
 use crate::error::Fatal;
 use crate::limits::{
-    COMPLAINT_MS, FAREWELL_BUDGET_MS, FINISH_TIMEOUT_MS, NUMWANT, SESSIONS_REMEMBERED_MAX, TICK_MS,
+    COMPLAINT_MS, FAREWELL_BUDGET_MS, FINISH_TIMEOUT_MS, NUMWANT, RECORD_MS, RECORD_TIMEOUT_MS,
+    SESSIONS_REMEMBERED_MAX, TICK_MS,
 };
 use crate::policy::peer_book::PeerBook;
 use crate::policy::rate::Rate;
@@ -27,6 +29,8 @@ use crate::units::{Bytes, SessionId};
 const TICK: Duration = Duration::from_millis(TICK_MS as u64);
 const COMPLAINT: Duration = Duration::from_millis(COMPLAINT_MS as u64);
 const FINISH_TIMEOUT: Duration = Duration::from_millis(FINISH_TIMEOUT_MS as u64);
+const RECORD: Duration = Duration::from_millis(RECORD_MS as u64);
+const RECORD_TIMEOUT: Duration = Duration::from_millis(RECORD_TIMEOUT_MS as u64);
 const FAREWELL_BUDGET: Duration = Duration::from_millis(FAREWELL_BUDGET_MS);
 
 /// How far it is.
@@ -66,6 +70,8 @@ pub struct Coordinator<'a> {
     pub events: Receiver<Event>,
     /// The trackers' threads; none if there is no tracker.
     pub announcer: Option<Announcer>,
+    /// Who sees to it that what was verified outlives this run.
+    pub recorder: Recorder,
     /// The trackers' schedule.
     pub tiers: Tiers,
     /// What every announce says alike; numbers and events are filled in.
@@ -108,10 +114,19 @@ impl Coordinator<'_> {
         let outcome = self.work();
         let look = self.look();
         self.shared.with_swarm(|swarm| swarm.stop());
+        let deadline = Instant::now() + RECORD_TIMEOUT;
         if outcome.is_err() {
             self.wait_for_writer();
         }
+        if outcome.is_ok() || self.look().had == 0 {
+            self.recorder.remove();
+        } else {
+            self.record();
+        }
         self.farewell(outcome.is_ok() && look.downloaded > 0);
+        if !self.recorder.wait(deadline) {
+            info!("what was verified last is not flushed yet; the next run will hash it");
+        }
         debug!("{} received twice or wrong", Bytes(look.wasted));
         outcome.map(|()| look.downloaded)
     }
@@ -124,6 +139,7 @@ impl Coordinator<'_> {
         let mut next_tick = Instant::now();
         let mut last_verified = (Instant::now(), self.look().had);
         let mut next_complaint = Instant::now() + COMPLAINT;
+        let mut next_record = Instant::now() + RECORD;
         loop {
             let now = Instant::now();
             self.announce_due(now);
@@ -135,6 +151,12 @@ impl Coordinator<'_> {
             if now >= next_complaint {
                 next_complaint = now + COMPLAINT;
                 self.complain();
+            }
+            if now >= next_record {
+                next_record = now + RECORD;
+                if self.recorder.is_idle() {
+                    self.record();
+                }
             }
             let wake = self.next_wake(now, next_tick);
             select! {
@@ -315,6 +337,13 @@ impl Coordinator<'_> {
         let had = self.look().had;
         let (had, total) = (Bytes(had), Bytes(self.total));
         format!("stopped with {had} of {total} verified; run the same command again to go on")
+    }
+
+    fn record(&self) {
+        self.recorder.record(self.shared.with_swarm(|swarm| {
+            let picker = &swarm.picker;
+            Verified { pieces: picker.had().clone(), begun: picker.begun().collect() }
+        }));
     }
 
     /// What has arrived is verified and written, so that the next run finds it.

@@ -16,7 +16,8 @@ use crate::bitfield::Bitfield;
 use crate::engine::announcer::{Announcer, Patience};
 use crate::engine::chunk::ChunkPool;
 use crate::engine::coordinator::{Coordinator, Progress};
-use crate::engine::recheck::recheck;
+use crate::engine::recheck::{Found, Search, recheck};
+use crate::engine::recorder::{Desk, Recorder};
 use crate::engine::session::{Permit, Shared};
 use crate::engine::{pool, writer};
 use crate::error::Fatal;
@@ -28,9 +29,12 @@ use crate::policy::swarm::Swarm;
 use crate::policy::tiers::Tiers;
 use crate::protocol::handshake::Handshake;
 use crate::protocol::metainfo::{FileKind, Metainfo};
+use crate::protocol::resume::Record;
 use crate::protocol::tracker::AnnounceRequest;
 use crate::system::link::Waker;
+use crate::system::resume::ResumeFile;
 use crate::system::storage::Storage;
+use crate::system::storage::directory::Directory;
 use crate::system::storage::layout::{Layout, OutputFile};
 use crate::units::PeerId;
 
@@ -77,14 +81,21 @@ pub fn download(
     let data = metainfo.files.iter().filter(|file| file.kind == FileKind::Data);
     let total = data.map(|file| file.length).sum();
     let mut storage = Storage::create(&options.dir, layout(metainfo))?;
-    let had = check(metainfo, storage.layout(), options, signals, show)?;
-    refuse_bad_padding(metainfo, storage.layout(), &had)?;
-    if had.is_full() {
+    let (geometry, files) = (metainfo.geometry, metainfo.files.len());
+    let length_max = Record::length_max(geometry, files);
+    let (file, bytes) = ResumeFile::find(&options.dir, &metainfo.name, length_max)?;
+    let record = Record::decode(&bytes, metainfo.info_hash, geometry, files);
+    drop(bytes);
+    let found = check(metainfo, storage.layout(), record.as_ref(), options, signals, show)?;
+    drop(record);
+    refuse_bad_padding(metainfo, storage.layout(), &found.pieces)?;
+    if found.pieces.is_full() {
         storage.finish()?;
+        file.remove();
         return Ok(Report { total, downloaded: 0, elapsed: Duration::ZERO });
     }
     let began = Instant::now();
-    let coordinator = start(metainfo, storage, had, options, signals, show)?;
+    let coordinator = start(metainfo, storage, (found, file), options, signals, show)?;
     let downloaded = coordinator.run()?;
     Ok(Report { total, downloaded, elapsed: began.elapsed() })
 }
@@ -102,10 +113,11 @@ fn layout(metainfo: &Metainfo) -> Layout {
 fn check(
     metainfo: &Metainfo,
     layout: &Layout,
+    record: Option<&Record>,
     options: &Options,
     signals: &Receiver<()>,
     show: &mut dyn FnMut(&Progress),
-) -> Result<Bitfield, Fatal> {
+) -> Result<Found, Fatal> {
     let (stop, looked) = (AtomicBool::new(false), AtomicU64::new(0));
     let threads = options.plan.checkers;
     let total = metainfo.geometry.total();
@@ -115,8 +127,9 @@ fn check(
         let search = search.spawn_scoped(scope, || {
             let hashes = |piece| *metainfo.piece_hash(piece);
             let (dir, geometry) = (&options.dir, metainfo.geometry);
-            let had = recheck(dir, layout, geometry, hashes, threads, &stop, &looked);
-            let _room = done.send(had);
+            let (stop, progress) = (&stop, &looked);
+            let search = Search { dir, layout, geometry, record, threads, stop, progress };
+            let _room = done.send(recheck(&search, hashes));
         });
         search.map_err(|error| Fatal::System("start a thread", error))?;
         loop {
@@ -160,7 +173,7 @@ fn refuse_bad_padding(metainfo: &Metainfo, layout: &Layout, had: &Bitfield) -> R
 fn start<'a>(
     metainfo: &Arc<Metainfo>,
     mut storage: Storage,
-    had: Bitfield,
+    (found, mut file): (Found, ResumeFile),
     options: &Options,
     signals: &'a Receiver<()>,
     show: &'a mut dyn FnMut(&Progress),
@@ -184,10 +197,11 @@ fn start<'a>(
         }
     };
     let geometry = metainfo.geometry;
-    let mut swarm = Swarm::new(geometry, had, rng.fork(), Instant::now());
+    let mut swarm = Swarm::new(geometry, found.pieces.clone(), rng.fork(), Instant::now());
     swarm.picker.limit_begun(plan.begun);
     let missing = geometry.total() - swarm.had_bytes();
     storage.check_room(missing)?;
+    file.hold()?;
     info!("{} pieces to fetch", geometry.pieces() - swarm.picker.had().count());
 
     let wakers = wakers(plan.peers).map_err(started("make an event descriptor"))?;
@@ -204,6 +218,14 @@ fn start<'a>(
         Arc::new(Shared::new(swarm, wakers, (work_back, work), chunks, to_writer, handshake));
     // The pool and the writer report; the coordinator never stops reading.
     let (report, events) = bounded(EVENTS_QUEUED_MAX);
+    let layout = Arc::clone(storage.layout());
+    let directory = Directory::create(&options.dir)?;
+    // What was found may never have been flushed, so nothing of it is recorded yet.
+    let (info_hash, pieces) = (metainfo.info_hash, Bitfield::none(geometry));
+    let record = Record { info_hash, pieces, files: found.files };
+    let (found, reports) = (found.pieces, report.clone());
+    let desk = Desk { directory, layout, geometry, found, record, file, reports };
+    let recorder = Recorder::spawn(desk).map_err(started("start a thread"))?;
     let writing =
         writer::spawn(storage, Arc::clone(metainfo), Arc::clone(&shared), orders, report.clone());
     writing.map_err(started("start a thread"))?;
@@ -221,6 +243,7 @@ fn start<'a>(
         dials,
         events,
         announcer,
+        recorder,
         tiers,
         announce: AnnounceRequest {
             info_hash: metainfo.info_hash,

@@ -7,5 +7,6 @@ pub mod download;
 pub mod event;
 pub mod pool;
 pub mod recheck;
+pub mod recorder;
 pub mod session;
 pub mod writer;

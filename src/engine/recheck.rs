@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
+use log::info;
 use rustix::fs::{Advice, SeekFrom, fadvise, seek};
 use sha1::{Digest, Sha1};
 
@@ -18,74 +19,94 @@ use crate::error::Fatal;
 use crate::limits::{
     RECHECK_BUFFER_BYTES, RECHECK_EXTENT_BYTES, RECHECK_STACK_BYTES, RECHECK_THREADS_MAX,
 };
+use crate::protocol::resume::{FileState, Record};
 use crate::system::buffer::Buffer;
 use crate::system::storage::directory::Directory;
 use crate::system::storage::layout::{Layout, Segment};
 use crate::units::{Geometry, PieceIndex};
 
-/// The pieces that are in `dir` already, whole and right by `hashes`. `progress` grows by the
-/// bytes of each piece that has been looked at. When `stop` is set the search ends early, and
-/// the answer holds what was found by then.
+/// Where to look for what.
+pub struct Search<'a> {
+    /// The output directory.
+    pub dir: &'a Path,
+    /// The files in it.
+    pub layout: &'a Layout,
+    /// The torrent's measures.
+    pub geometry: Geometry,
+    /// What an earlier run knew: its pieces are not hashed where the files are as they were then.
+    pub record: Option<&'a Record>,
+    /// Threads that hash.
+    pub threads: usize,
+    /// Once it is set the search ends early, with what was found by then.
+    pub stop: &'a AtomicBool,
+    /// Grows by the bytes of each piece that was looked at.
+    pub progress: &'a AtomicU64,
+}
+
+/// What was found.
+pub struct Found {
+    /// The pieces that are there, whole and right.
+    pub pieces: Bitfield,
+    /// How each of the torrent's files looked at the beginning.
+    pub files: Vec<FileState>,
+}
+
+/// Finds the pieces that are there already, whole and right by `hashes`.
 ///
 /// # Errors
 ///
 /// When a file can't be opened or read, or when something that is no regular file stands in the
 /// place of one. A file that is missing or short is no error: its pieces are not there.
 pub fn recheck(
-    dir: &Path,
-    layout: &Layout,
-    geometry: Geometry,
+    search: &Search<'_>,
     hashes: impl Fn(PieceIndex) -> [u8; 20] + Sync,
-    threads: usize,
-    stop: &AtomicBool,
-    progress: &AtomicU64,
-) -> Result<Bitfield, Fatal> {
-    let mut there = Bitfield::none(geometry);
-    let lengths = survey(dir, layout)?;
-    if lengths.iter().all(|length| *length == 0) && !layout.files().iter().any(|file| file.pad) {
-        progress.fetch_add(geometry.total(), Ordering::Relaxed);
-        return Ok(there);
+) -> Result<Found, Fatal> {
+    let Search { dir, layout, geometry, .. } = *search;
+    let mut pieces = Bitfield::none(geometry);
+    let files = survey(dir, layout)?;
+    if files.iter().all(|file| file.length == 0) && !layout.files().iter().any(|file| file.pad) {
+        search.progress.fetch_add(geometry.total(), Ordering::Relaxed);
+        return Ok(Found { pieces, files });
     }
     let work = Work {
-        dir,
-        layout,
-        geometry,
-        lengths,
+        search,
+        files: &files,
         hash: hashes,
-        stop,
-        progress,
         next: AtomicU64::new(0),
+        known: AtomicU32::new(0),
         failed: AtomicBool::new(false),
         zeros: OnceLock::new(),
     };
-    for piece in work.spread(threads)? {
-        there.insert(piece);
+    for piece in work.spread(search.threads)? {
+        pieces.insert(piece);
     }
-    Ok(there)
+    let known = work.known.into_inner();
+    if known > 0 {
+        info!("{known} pieces are known from the last run, the rest is hashed");
+    }
+    Ok(Found { pieces, files })
 }
 
-/// The length of each file; 0 for one that is missing, and for padding.
-fn survey(dir: &Path, layout: &Layout) -> Result<Vec<u64>, Fatal> {
-    let mut lengths = vec![0; layout.files().len()];
-    let Some(mut directory) = Directory::open(dir)? else { return Ok(lengths) };
-    for (length, file) in lengths.iter_mut().zip(layout.files()).filter(|(_, file)| !file.pad) {
-        *length = directory.look(&file.path)?.map_or(0, |found| found.length);
+/// How each file looks; nothing for one that is missing, and for padding.
+fn survey(dir: &Path, layout: &Layout) -> Result<Vec<FileState>, Fatal> {
+    let mut states = vec![FileState::default(); layout.files().len()];
+    let Some(mut directory) = Directory::open(dir)? else { return Ok(states) };
+    for (state, file) in states.iter_mut().zip(layout.files()).filter(|(_, file)| !file.pad) {
+        *state = directory.look(&file.path)?.map(FileState::from).unwrap_or_default();
     }
-    Ok(lengths)
+    Ok(states)
 }
 
 /// What the threads share.
 struct Work<'a, H> {
-    dir: &'a Path,
-    layout: &'a Layout,
-    geometry: Geometry,
-    lengths: Vec<u64>,
+    search: &'a Search<'a>,
+    files: &'a [FileState],
     hash: H,
-    stop: &'a AtomicBool,
-    progress: &'a AtomicU64,
     /// The first piece that no thread has taken on yet. Threads take several in a row, so that a
     /// disk with a head reads long stretches.
     next: AtomicU64,
+    /// Pieces that were not hashed.
+    known: AtomicU32,
     failed: AtomicBool,
     /// The hash of a whole piece of zeros.
     zeros: OnceLock<[u8; 20]>,
@@ -94,7 +115,7 @@ struct Work<'a, H> {
 impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
     /// Does the work on this thread and `threads - 1` more, or as many as the machine grants.
     fn spread(&self, threads: usize) -> Result<Vec<PieceIndex>, Fatal> {
-        let extents = self.geometry.pieces().div_ceil(self.pieces_at_a_time());
+        let extents = self.search.geometry.pieces().div_ceil(self.pieces_at_a_time());
         let threads = threads.clamp(1, RECHECK_THREADS_MAX).min(extents as usize);
         thread::scope(|scope| {
             let spawn = |number| {
@@ -114,7 +135,7 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
     }
 
     fn pieces_at_a_time(&self) -> u32 {
-        (RECHECK_EXTENT_BYTES / self.geometry.piece_length()).max(1)
+        (RECHECK_EXTENT_BYTES / self.search.geometry.piece_length()).max(1)
     }
 
     fn run(&self) -> Result<Vec<PieceIndex>, Fatal> {
@@ -128,7 +149,7 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
     fn take_extents(&self) -> Result<Vec<PieceIndex>, Fatal> {
         let mut found = Vec::new();
         let mut reader = Reader {
-            directory: Directory::open(self.dir)?,
+            directory: Directory::open(self.search.dir)?,
             file: None,
             hole: 0..0,
             data: 0..0,
@@ -137,36 +158,51 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
         let step = u64::from(self.pieces_at_a_time());
         loop {
             let first = self.next.fetch_add(step, Ordering::Relaxed);
-            let pieces = first..(first + step).min(u64::from(self.geometry.pieces()));
+            let pieces = first..(first + step).min(u64::from(self.search.geometry.pieces()));
             if pieces.is_empty() {
                 return Ok(found);
             }
             let numbers = pieces.filter_map(|number| u32::try_from(number).ok());
-            for piece in numbers.filter_map(|number| self.geometry.piece(number)) {
+            for piece in numbers.filter_map(|number| self.search.geometry.piece(number)) {
                 if self.is_over() {
                     return Ok(found);
                 }
-                if self.hash_of(piece, &mut reader)? == Some((self.hash)(piece)) {
+                if self.is_known(piece) {
+                    self.known.fetch_add(1, Ordering::Relaxed);
+                    found.push(piece);
+                } else if self.hash_of(piece, &mut reader)? == Some((self.hash)(piece)) {
                     found.push(piece);
                 }
-                let length = u64::from(self.geometry.length_of(piece));
-                self.progress.fetch_add(length, Ordering::Relaxed);
+                let length = u64::from(self.search.geometry.length_of(piece));
+                self.search.progress.fetch_add(length, Ordering::Relaxed);
             }
         }
     }
 
     fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+        self.search.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether an earlier run found `piece` right and nothing has changed since.
+    fn is_known(&self, piece: PieceIndex) -> bool {
+        let Search { layout, geometry, record, .. } = *self.search;
+        let Some(record) = record.filter(|record| record.pieces.has(piece)) else { return false };
+        let length = geometry.length_of(piece) as usize;
+        layout.segments(geometry.offset_of(piece), length).all(|segment| {
+            let found = self.files.get(segment.index).copied().unwrap_or_default();
+            let whole = found.length == segment.file.length;
+            segment.file.pad || whole && record.knows(segment.index, found)
+        })
     }
 
     /// The hash of what is there of `piece`; `None` if not all of it is.
     fn hash_of(&self, piece: PieceIndex, reader: &mut Reader) -> Result<Option<[u8; 20]>, Fatal> {
-        let offset = self.geometry.offset_of(piece);
-        let length = self.geometry.length_of(piece) as usize;
-        let segments = || self.layout.segments(offset, length);
+        let offset = self.search.geometry.offset_of(piece);
+        let length = self.search.geometry.length_of(piece) as usize;
+        let segments = || self.search.layout.segments(offset, length);
         let there = |segment: &Segment<'_>| {
             segment.file.pad
-                || self.lengths.get(segment.index).is_some_and(|length| segment.end() <= *length)
+                || self.files.get(segment.index).is_some_and(|file| segment.end() <= file.length)
         };
         if !segments().all(|segment| there(&segment)) {
             return Ok(None);
@@ -195,7 +231,7 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
             sha1.update(zeros.get(..length % zeros.len()).unwrap_or_default());
             sha1.finalize().into()
         };
-        if length == self.geometry.piece_length() as usize {
+        if length == self.search.geometry.piece_length() as usize {
             *self.zeros.get_or_init(|| hash(length))
         } else {
             hash(length)

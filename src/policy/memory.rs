@@ -14,10 +14,11 @@ use crate::limits::{
     FAREWELL_THREADS_MAX, FAREWELL_THREADS_MIN, FOREIGN_TEXT_MAX_CHARS, JOBS_MAX,
     MESSAGE_KEPT_MAX_BYTES, NEW_HAVES_MAX, OPEN_PIECES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX,
     PEER_OTHER_BYTES, PEERS_MIN, PEERS_PER_REPLY_MAX, PROCESS_BYTES, READ_BACK_BYTES,
-    RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES, RECHECK_THREADS_MAX, REQUESTS_IN_FLIGHT_MAX,
-    RESOLVER_STACK_BYTES, SESSION_STACK_BYTES, SESSIONS_REMEMBERED_MAX, SIGNALS_STACK_BYTES,
-    SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES, TRACKER_ID_MAX_BYTES, TRACKER_REPLY_MAX_BYTES,
-    TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
+    RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES, RECHECK_THREADS_MAX, RECORDER_STACK_BYTES,
+    REQUESTS_IN_FLIGHT_MAX, RESOLVER_STACK_BYTES, SESSION_STACK_BYTES, SESSIONS_REMEMBERED_MAX,
+    SIGNALS_STACK_BYTES, SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES, TRACKER_ID_MAX_BYTES,
+    TRACKER_REPLY_MAX_BYTES, TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX, URL_LENGTH_MAX_BYTES,
+    WRITER_STACK_BYTES,
 };
 use crate::protocol::metainfo::Measures;
 
@@ -37,6 +38,7 @@ const ADDRESS_BYTES: u64 = 144;
 const HOST_BYTES: u64 = 24;
 const SESSION_BYTES: u64 = 48;
 const EVENT_BYTES: u64 = 128;
+const STATE_BYTES: u64 = 16;
 
 /// What is known of a tracker besides its URL: its id, what it answered, what it refused.
 const TRACKER_BYTES: u64 = (TRACKER_ID_MAX_BYTES + 4 * FOREIGN_TEXT_MAX_CHARS + 256) as u64;
@@ -120,6 +122,7 @@ impl Plan {
             + book()
             + if needs.measures.tiers > 0 { TRACKER_REPLY_MAX_BYTES } else { 0 }
             + writer(needs)
+            + recorder(needs)
             + self.peers as u64 * peer(needs)
             + self.chunks as u64 * chunk(needs)
             + self.begun as u64 * begun(needs)
@@ -206,7 +209,10 @@ fn always(needs: &Needs) -> u64 {
 }
 
 fn looking(needs: &Needs, checkers: u64) -> u64 {
-    needs.measures.pieces * FOUND_PER_PIECE_BYTES + needs.measures.files * 8 + checkers * checker()
+    needs.measures.pieces * FOUND_PER_PIECE_BYTES
+        + needs.measures.files * 4 * STATE_BYTES
+        + 3 * bitfield(needs)
+        + checkers * checker()
 }
 
 fn checker() -> u64 {
@@ -231,6 +237,14 @@ fn writer(needs: &Needs) -> u64 {
         + READ_BACK_BYTES as u64
         + SUSPECT_BLOCKS_MAX as u64 * EVIDENCE_BYTES * TREE
         + blocks(needs) * BLOCK_JUDGED_BYTES
+}
+
+/// The record twice and its bytes, and which pieces and files are to be recorded.
+fn recorder(needs: &Needs) -> u64 {
+    thread(RECORDER_STACK_BYTES)
+        + 6 * bitfield(needs)
+        + OPEN_PIECES_MAX as u64 * 4 * GROWN
+        + needs.measures.files * (4 * STATE_BYTES + 8 * TREE)
 }
 
 fn chunk(needs: &Needs) -> u64 {
@@ -398,6 +412,7 @@ mod tests {
     fn entries_are_as_large_as_is_reckoned() {
         assert!(size_of::<Received>() as u64 <= RECEIVED_BYTES);
         assert!(size_of::<Block>() as u64 <= BLOCK_BYTES);
+        assert!(size_of::<crate::protocol::resume::FileState>() as u64 <= STATE_BYTES);
         assert!(size_of::<(usize, SessionId, [u8; 20])>() as u64 <= EVIDENCE_BYTES);
         assert!(size_of::<std::net::SocketAddr>() <= 32);
     }

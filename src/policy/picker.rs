@@ -153,6 +153,11 @@ impl Picker {
         &self.had
     }
 
+    /// The pieces of which some bytes may be in the files, but that are not verified.
+    pub fn begun(&self) -> impl Iterator<Item = PieceIndex> {
+        self.open.keys().chain(self.full.keys()).copied()
+    }
+
     /// Whether every piece is there and verified.
     pub fn is_done(&self) -> bool {
         self.had.is_full()

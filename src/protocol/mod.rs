@@ -6,6 +6,7 @@ pub mod handshake;
 pub mod message;
 pub mod metainfo;
 pub mod names;
+pub mod resume;
 pub mod tracker;
 pub mod tracker_http;
 pub mod tracker_udp;

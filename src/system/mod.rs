@@ -2,5 +2,6 @@
 
 pub mod buffer;
 pub mod link;
+pub mod resume;
 pub mod signals;
 pub mod storage;

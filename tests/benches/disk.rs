@@ -99,16 +99,17 @@ pub fn recheck() {
                 let (stop, progress) = (AtomicBool::new(false), AtomicU64::new(0));
                 let hash = |piece: PieceIndex| hashes[piece.index()];
                 [seconds(|| {
-                    let found = recheck::recheck(
-                        dir.path(),
-                        &layout(),
+                    let search = recheck::Search {
+                        dir: dir.path(),
+                        layout: &layout(),
                         geometry,
-                        hash,
+                        record: None,
                         threads,
-                        &stop,
-                        &progress,
-                    );
-                    assert!(found.unwrap().is_full(), "not what was written");
+                        stop: &stop,
+                        progress: &progress,
+                    };
+                    let found = recheck::recheck(&search, hash);
+                    assert!(found.unwrap().pieces.is_full(), "not what was written");
                 })]
             });
             table.row([

@@ -9,10 +9,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, open, openat, statat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, mkdirat, open, openat, renameat, statat, syncfs, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::error::Fatal;
+use crate::protocol::resume::FileState;
 
 /// What a regular file has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +24,14 @@ pub struct Extent {
     pub length: u64,
     /// Bytes that have a place on the disk.
     pub allocated: u64,
+    /// When its content was last changed: nanoseconds since 1970.
+    pub modified_ns: i64,
+}
+
+impl From<Extent> for FileState {
+    fn from(found: Extent) -> Self {
+        Self { length: found.length, modified_ns: found.modified_ns }
+    }
 }
 
 /// What `st_blocks` counts in, whatever the file system.
@@ -91,10 +102,31 @@ impl Directory {
                 FileType::RegularFile => Ok(Some(Extent {
                     length: u64::try_from(stat.st_size).unwrap_or(0),
                     allocated: u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK_BYTES,
+                    modified_ns: nanoseconds(
+                        stat.st_mtime,
+                        i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+                    ),
                 })),
                 other => Err(failed(in_the_way(other))),
             },
         }
+    }
+
+    /// Flushes all that the file system of the directory holds.
+    pub fn sync_all(&self) -> io::Result<()> {
+        // A path only leads somewhere: what is to be flushed must be open for reading.
+        let root = openat(&self.root, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(syncfs(root)?)
+    }
+
+    /// Gives a file right below the directory another name there, in the place of whatever has it.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(renameat(&self.root, from, &self.root, to)?)
+    }
+
+    /// Removes a file right below the directory, if it is there.
+    pub fn remove(&self, file: &Path) {
+        let _gone = unlinkat(&self.root, file, AtFlags::empty());
     }
 
     /// Bytes that this user can still write in the file system; `None` if it does not say.
@@ -123,7 +155,8 @@ impl Directory {
         match opened.metadata() {
             Ok(found) if found.is_file() => {
                 let allocated = found.blocks() * STAT_BLOCK_BYTES;
-                Ok(Some((opened, Extent { length: found.len(), allocated })))
+                let modified_ns = nanoseconds(found.mtime(), found.mtime_nsec());
+                Ok(Some((opened, Extent { length: found.len(), allocated, modified_ns })))
             }
             Ok(found) => Err(failed(in_the_way(FileType::from_raw_mode(found.mode())))),
             Err(error) => Err(failed(error)),
@@ -178,6 +211,10 @@ fn step(parent: BorrowedFd<'_>, name: &OsStr, make: bool) -> Result<OwnedFd, Err
         }
         entered => entered,
     }
+}
+
+fn nanoseconds(seconds: i64, rest: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
 
 fn parent_of(file: &Path) -> &Path {

@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::io::{Errno, pwritev};
 
@@ -32,20 +33,21 @@ use crate::limits::STRETCH_PARTS_MAX;
 /// A torrent's files below the output directory. One thread owns it.
 #[derive(Debug)]
 pub struct Storage {
-    layout: Layout,
+    layout: Arc<Layout>,
     files: Files,
     windows: Windows,
 }
 
 impl Storage {
     /// Makes the output directory and nothing else yet.
-    pub fn create(dir: &Path, layout: Layout) -> Result<Self, Fatal> {
+    pub fn create(dir: &Path, layout: impl Into<Arc<Layout>>) -> Result<Self, Fatal> {
+        let layout = layout.into();
         let files = Files::new(Directory::create(dir)?, layout.files().len());
         Ok(Self { layout, files, windows: Windows::new() })
     }
 
     /// The torrent's files.
-    pub fn layout(&self) -> &Layout {
+    pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
 

@@ -1,0 +1,178 @@
+//! The recorder's thread: now and then it flushes the files of which pieces were verified, and then
+//! puts the resume record in its place. What it records is on the disk; the writer does not wait.
+//!
+//! Who may block: nobody waits for the recorder but the coordinator at the end of the run, and
+//! that for a bounded time.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use log::{debug, warn};
+
+use crate::bitfield::Bitfield;
+use crate::engine::event::Event;
+use crate::error::Fatal;
+use crate::limits::{FLUSHED_FILES_MAX, RECORDER_STACK_BYTES};
+use crate::protocol::resume::{FileState, Record};
+use crate::system::resume::ResumeFile;
+use crate::system::storage::directory::Directory;
+use crate::system::storage::layout::Layout;
+use crate::units::{Geometry, PieceIndex};
+
+/// What the recorder works with.
+pub struct Desk {
+    /// The output directory.
+    pub directory: Directory,
+    /// The files in it.
+    pub layout: Arc<Layout>,
+    /// The torrent's measures.
+    pub geometry: Geometry,
+    /// The pieces that were there when the run began.
+    pub found: Bitfield,
+    /// What is on the disk for sure; how the files looked when the run began.
+    pub record: Record,
+    /// Where the record is.
+    pub file: ResumeFile,
+    /// A flush that fails ends the run.
+    pub reports: Sender<Event>,
+}
+
+/// What there is to be recorded.
+pub struct Verified {
+    /// The pieces that are verified and in the files.
+    pub pieces: Bitfield,
+    /// Those that are being written.
+    pub begun: Vec<PieceIndex>,
+}
+
+enum Order {
+    Record(Verified),
+    Remove,
+}
+
+/// The recorder, as the coordinator sees it.
+pub struct Recorder {
+    orders: Sender<Order>,
+    ended: Receiver<()>,
+}
+
+impl Recorder {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn spawn(mut desk: Desk) -> io::Result<Self> {
+        // One that is waiting and the last one, so that nobody ever waits here.
+        let (orders, received) = bounded(2);
+        let (_alive, ended) = bounded(0);
+        let work = move || {
+            let _alive: Sender<()> = _alive;
+            for order in received {
+                match order {
+                    Order::Record(verified) => desk.record(verified),
+                    Order::Remove => return desk.file.remove(),
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("recorder".into());
+        thread.stack_size(RECORDER_STACK_BYTES).spawn(work)?;
+        Ok(Self { orders, ended })
+    }
+
+    /// Whether it has nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.orders.is_empty()
+    }
+
+    /// What is verified is to be flushed and recorded.
+    pub fn record(&self, verified: Verified) {
+        let _full = self.orders.try_send(Order::Record(verified));
+    }
+
+    /// Everything is there: the record is to go.
+    pub fn remove(&self) {
+        let _full = self.orders.try_send(Order::Remove);
+    }
+
+    /// Waits until it has done all it was told. False if it is not done by `deadline`.
+    pub fn wait(self, deadline: Instant) -> bool {
+        drop(self.orders);
+        self.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+impl Desk {
+    fn record(&mut self, Verified { pieces, begun }: Verified) {
+        // Files that this run did not write must look as they did when they were hashed.
+        let new = |piece: &PieceIndex| pieces.has(*piece) && !self.record.pieces.has(*piece);
+        let ours = self.all_pieces().filter(new).filter(|piece| !self.found.has(*piece));
+        let written = self.files_of(ours.chain(begun));
+        let flushed = self
+            .flush(&self.files_of(self.all_pieces().filter(new)))
+            .and_then(|()| Ok(self.look(written)? || pieces != self.record.pieces));
+        match flushed {
+            Ok(true) => self.record.pieces = pieces,
+            Ok(false) => return,
+            Err(fatal) => {
+                // It fails only when the coordinator is gone, and then nobody cares.
+                let _over = self.reports.send(Event::Failed(fatal));
+                return;
+            }
+        }
+        match self.file.save(&self.record.encode()) {
+            Ok(()) => debug!("{} pieces recorded", self.record.pieces.count()),
+            Err(error) => {
+                let path = self.file.path();
+                warn!("{}: the resume record can't be saved: {error}", path.display());
+            }
+        }
+    }
+
+    fn all_pieces(&self) -> impl Iterator<Item = PieceIndex> + use<> {
+        self.geometry.all_pieces()
+    }
+
+    fn flush(&mut self, files: &BTreeSet<usize>) -> Result<(), Fatal> {
+        let failed = |path| move |error| Fatal::FileIo("flush", path, error);
+        if files.len() > FLUSHED_FILES_MAX {
+            let path = self.directory.path().to_path_buf();
+            return self.directory.sync_all().map_err(failed(path));
+        }
+        for output in files.iter().filter_map(|index| self.layout.file(*index)) {
+            // A file that somebody removed is the writer's to find out.
+            if let Some((file, _)) = self.directory.open_to_read(&output.path)? {
+                let path = self.directory.path_of(&output.path);
+                file.sync_data().map_err(failed(path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn files_of(&self, pieces: impl Iterator<Item = PieceIndex>) -> BTreeSet<usize> {
+        let mut files = BTreeSet::new();
+        for piece in pieces {
+            let length = self.geometry.length_of(piece) as usize;
+            let segments = self.layout.segments(self.geometry.offset_of(piece), length);
+            files.extend(segments.filter(|segment| !segment.file.pad).map(|segment| segment.index));
+        }
+        files
+    }
+
+    /// Notes how these files look, and whether one of them has changed.
+    fn look(&mut self, files: BTreeSet<usize>) -> Result<bool, Fatal> {
+        let mut changed = false;
+        for index in files {
+            let Some(output) = self.layout.file(index) else { continue };
+            let found = self.directory.look(&output.path)?.map(FileState::from).unwrap_or_default();
+            if let Some(state) = self.record.files.get_mut(index).filter(|state| **state != found) {
+                *state = found;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+}

@@ -1,0 +1,144 @@
+//! Owns the file of the resume record, `.NAME.rusty_torrent` in the output directory, and the lock
+//! on it that keeps a second run off the same data.
+//!
+//! The record is replaced whole, by a rename, so it is never half written. It is there to save
+//! time: where it can't be made, read or locked, the download goes on without it. Only a lock that
+//! another run holds is an error.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use log::debug;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::error::Fatal;
+use crate::limits::{NAME_LENGTH_MAX_BYTES, RECORD_LOCK_TRIES_MAX};
+use crate::system::storage::directory::Directory;
+
+const SUFFIX: &str = ".rusty_torrent";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// The record's file, and the lock on it.
+#[derive(Debug)]
+pub struct ResumeFile {
+    directory: Directory,
+    name: PathBuf,
+    temporary: PathBuf,
+    /// The record's file as it is now, locked.
+    held: Option<File>,
+}
+
+impl ResumeFile {
+    /// Looks for the record of the torrent called `name` in `dir` and locks it. Returns its bytes
+    /// as well, up to `length_max`; none if there is no record, or no more than that can be said.
+    ///
+    /// # Errors
+    /// [`Fatal::Busy`] if another run holds it; `dir` can't be opened.
+    pub fn find(dir: &Path, name: &str, length_max: u64) -> Result<(Self, Vec<u8>), Fatal> {
+        let mut kept =
+            name.len().min(NAME_LENGTH_MAX_BYTES - 1 - SUFFIX.len() - TEMPORARY_SUFFIX.len());
+        while !name.is_char_boundary(kept) {
+            kept -= 1;
+        }
+        let name = format!(".{}{SUFFIX}", name.get(..kept).unwrap_or_default());
+        let temporary = format!("{name}{TEMPORARY_SUFFIX}").into();
+        let directory = Directory::create(dir)?;
+        let mut file = Self { directory, name: name.into(), temporary, held: None };
+        let bytes = match file.lock(false)? {
+            Some(held) => {
+                let mut bytes = Vec::new();
+                let read = (&held).take(length_max).read_to_end(&mut bytes);
+                file.held = Some(held);
+                read.map(|_| bytes).unwrap_or_default()
+            }
+            None => Vec::new(),
+        };
+        Ok((file, bytes))
+    }
+
+    /// Makes the record's file, if there is none yet, and locks it.
+    ///
+    /// # Errors
+    /// [`Fatal::Busy`] if another run was quicker.
+    pub fn hold(&mut self) -> Result<(), Fatal> {
+        if self.held.is_none() {
+            self.held = self.lock(true)?;
+        }
+        Ok(())
+    }
+
+    /// Opens and locks the file that has the record's name.
+    fn lock(&mut self, make: bool) -> Result<Option<File>, Fatal> {
+        for _ in 0..RECORD_LOCK_TRIES_MAX {
+            let opened = if make {
+                self.directory.open_to_write(&self.name).map(Some)
+            } else {
+                self.directory.open_to_read(&self.name)
+            };
+            let file = match opened {
+                Ok(Some((file, _))) => file,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    debug!("no resume record: {error}");
+                    return Ok(None);
+                }
+            };
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Err(self.busy()),
+                Err(error) => debug!("no lock on the resume record: {error}"),
+            }
+            // The other run may have replaced or removed it between the two steps.
+            match self.directory.open_to_read(&self.name) {
+                Ok(Some((named, _))) if is_same(&named, &file) => return Ok(Some(file)),
+                _ => {}
+            }
+        }
+        Err(self.busy())
+    }
+
+    fn busy(&self) -> Fatal {
+        Fatal::Busy(self.directory.path_of(&self.name))
+    }
+
+    /// Puts `bytes` in the place of the record.
+    ///
+    /// # Errors
+    /// The file system refuses; the old record stays.
+    pub fn save(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let refused = |fatal: Fatal| io::Error::other(fatal.to_string());
+        let (mut file, _) = self.directory.open_to_write(&self.temporary).map_err(refused)?;
+        // Locked before it has the name, so that there is no moment without a lock.
+        let _lockless = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.write_all(bytes))
+            .and_then(|()| file.sync_data())
+            .and_then(|()| self.directory.rename(&self.temporary, &self.name));
+        match written {
+            Ok(()) => self.held = Some(file),
+            Err(_) => self.directory.remove(&self.temporary),
+        }
+        written
+    }
+
+    /// Removes the record: everything is there.
+    pub fn remove(self) {
+        if self.held.is_some() {
+            self.directory.remove(&self.name);
+        }
+    }
+
+    /// Its path, for people.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path_of(&self.name)
+    }
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    let place = |file: &File| file.metadata().map(|found| (found.dev(), found.ino())).ok();
+    place(one).is_some() && place(one) == place(other)
+}
