@@ -19,6 +19,7 @@ use crate::limits::{
 use crate::policy::memory::{self, Needs, Plan};
 use crate::progress::{Screen, span};
 use crate::protocol::metainfo::{Measures, Metainfo};
+use crate::system::sandbox::{self, Sandbox};
 use crate::system::signals;
 use crate::units::Bytes;
 
@@ -33,6 +34,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("    --max-peers N", "peers at once (50)"),
     ("    --max-memory SIZE", "memory that it takes at most, 10M or more (32M)"),
     ("    --port N", "the port that trackers are told (6881)"),
+    ("    --no-sandbox", "do not give up the right to write outside DIR"),
     ("    --timeout SECONDS", "give up after so long without a new piece (0: never)"),
     ("-h, --help", "print this"),
     ("-V, --version", "print the version"),
@@ -58,6 +60,7 @@ struct Arguments {
     memory_max: u64,
     port: u16,
     patience: Option<Duration>,
+    sandbox: bool,
 }
 
 /// Runs the program with these arguments, its own name not among them. Everything it has to say
@@ -149,6 +152,7 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
     if port == 0 {
         return Err(Fatal::Usage("--port takes 1 to 65535".to_owned()));
     }
+    let sandbox = !typed.contains("--no-sandbox");
     let timeout_s = typed.opt_value_from_str("--timeout").map_err(usage("--timeout"))?;
     let patience = timeout_s.filter(|seconds| *seconds > 0).map(Duration::from_secs);
 
@@ -176,6 +180,7 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         memory_max,
         port,
         patience,
+        sandbox,
     }))
 }
 
@@ -211,7 +216,8 @@ fn fetch(arguments: &Arguments) -> Status {
 }
 
 fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
-    let signals = signals::listen().map_err(|error| Fatal::System("hear signals", error))?;
+    let deaf = |error| Fatal::System("hear signals", error);
+    let caught = signals::catch().map_err(deaf)?;
     let torrent = read_torrent(&arguments.torrent, arguments.memory_max)?;
     let plan = plan(arguments, &torrent)?;
     let metainfo = Metainfo::parse(&torrent)?;
@@ -234,6 +240,11 @@ fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
         port: arguments.port,
         patience: arguments.patience,
     };
+    // Before the first thread, or that one would be outside.
+    if arguments.sandbox {
+        tell(sandbox::enter(&arguments.dir)?, &arguments.dir);
+    }
+    let signals = caught.listen().map_err(deaf)?;
     let mut show = |progress: &_| screen.show(progress, Instant::now());
     let report = download(&Arc::new(metainfo), &options, &signals, &mut show)?;
     screen.clear();
@@ -241,6 +252,15 @@ fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
         print(&summary(&place, &report))?;
     }
     Ok(())
+}
+
+fn tell(sandbox: Sandbox, dir: &Path) {
+    let dir = dir.display();
+    match sandbox {
+        Sandbox::Whole => info!("sandbox: nothing is written outside {dir}, nothing is executed"),
+        Sandbox::Partial => info!("sandbox: this kernel keeps only part of it, outside {dir}"),
+        Sandbox::Absent => info!("no sandbox: this kernel has no Landlock"),
+    }
 }
 
 fn summary(place: &Path, report: &Report) -> String {
@@ -376,7 +396,7 @@ mod tests {
     #[test]
     fn every_option_is_understood() {
         let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
-                    --max-memory 11M --timeout 9 x.torrent there";
+                    --max-memory 11M --timeout 9 --no-sandbox x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
             dir: "there".into(),
@@ -388,6 +408,7 @@ mod tests {
             memory_max: 11 << 20,
             port: 8,
             patience: Some(Duration::from_secs(9)),
+            sandbox: false,
         };
         assert_eq!(typed(line).unwrap(), Command::Download(expected));
     }
@@ -400,6 +421,7 @@ mod tests {
         assert_eq!(arguments.dir, Path::new("."));
         assert_eq!((arguments.peers_max, arguments.port), (PEERS_DEFAULT, PORT_DEFAULT));
         assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
+        assert!(arguments.sandbox);
         assert_eq!(arguments.memory_max, MEMORY_DEFAULT_BYTES);
     }
 

@@ -3,5 +3,6 @@
 pub mod buffer;
 pub mod link;
 pub mod resume;
+pub mod sandbox;
 pub mod signals;
 pub mod storage;

@@ -10,22 +10,35 @@ use signal_hook::iterator::Signals;
 use crate::error::Status;
 use crate::limits::SIGNALS_STACK_BYTES;
 
-/// Begins to listen. The first signal arrives at the receiver.
+/// Signals are caught and kept until somebody listens.
+pub struct Caught(Signals);
+
+/// Catches signals from now on.
 ///
 /// # Errors
-/// The system has no thread or file descriptor for it.
-pub fn listen() -> io::Result<Receiver<()>> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let (sender, receiver) = bounded(1);
-    let wait = move || {
-        for (earlier, _) in signals.forever().enumerate() {
-            if earlier > 0 {
-                std::process::exit(i32::from(Status::Unfinished.code()));
+/// The system has no file descriptor for it.
+pub fn catch() -> io::Result<Caught> {
+    Ok(Caught(Signals::new([SIGINT, SIGTERM])?))
+}
+
+impl Caught {
+    /// Begins to listen, on a thread of its own. The first signal arrives at the receiver.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub fn listen(self) -> io::Result<Receiver<()>> {
+        let mut signals = self.0;
+        let (sender, receiver) = bounded(1);
+        let wait = move || {
+            for (earlier, _) in signals.forever().enumerate() {
+                if earlier > 0 {
+                    std::process::exit(i32::from(Status::Unfinished.code()));
+                }
+                let _over = sender.try_send(());
             }
-            let _over = sender.try_send(());
-        }
-    };
-    let builder = thread::Builder::new().name("signals".into()).stack_size(SIGNALS_STACK_BYTES);
-    builder.spawn(wait)?;
-    Ok(receiver)
+        };
+        let builder = thread::Builder::new().name("signals".into()).stack_size(SIGNALS_STACK_BYTES);
+        builder.spawn(wait)?;
+        Ok(receiver)
+    }
 }
