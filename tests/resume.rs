@@ -217,6 +217,47 @@ fn a_run_that_is_killed_costs_only_what_was_on_its_way() {
 }
 
 #[test]
+fn a_stop_among_many_files_costs_only_what_was_on_its_way() {
+    let names: Vec<String> = (0..60).map(|number| format!("file {number}")).collect();
+    let files: Vec<_> = names.iter().map(|name| file(name, PIECE - 7)).collect();
+    let case = Case::new(Torrent::multi("stopped among many files", &files, PIECE));
+    stopped(&case);
+    let there = |name: &String| fs::read(case.place().join(name)).unwrap_or_default();
+    let mut bytes: Vec<u8> = Vec::new();
+    for name in &names {
+        let mut file = there(name);
+        file.resize(PIECE - 7, 0);
+        bytes.append(&mut file);
+    }
+    let pieces = bytes.chunks(PIECE).zip(case.torrent.payload.bytes.chunks(PIECE)).enumerate();
+    let missing: Vec<usize> =
+        pieces.filter(|(_, (there, right))| there != right).map(|(piece, _)| piece).collect();
+    let peer = Peer::honest(&case.torrent.payload);
+    case.complete(&[&peer], &[]);
+    assert_eq!(pieces_asked(&peer.record()), missing);
+}
+
+#[test]
+#[ignore = "waits until a record is made"]
+fn a_killed_run_leaves_a_record_of_the_files_that_it_had_finished() {
+    let names: Vec<String> = (0..8).map(|number| format!("file {number}")).collect();
+    let files: Vec<_> = names.iter().map(|name| file(name, 16 * PIECE)).collect();
+    let case = Case::new(Torrent::multi("killed with a record", &files, PIECE));
+    let peer = Peer::start(&case.torrent.payload, slow(60));
+    let run = case.start(&[&peer], &["-vv"]);
+    let began = Instant::now();
+    let length = || fs::metadata(record_of(&case)).map_or(0, |found| found.len());
+    while length() == 0 {
+        assert!(began.elapsed() < LIMIT, "no record");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(run);
+    let again = Peer::honest(&case.torrent.payload);
+    let outcome = case.complete(&[&again], &["-v"]);
+    assert!(known(&outcome.stderr) >= 16, "{outcome:#?}");
+}
+
+#[test]
 #[ignore = "takes minutes"]
 fn two_hundred_kills_cost_only_what_was_on_its_way() {
     killed_again_and_again("killed often", 200);

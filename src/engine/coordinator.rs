@@ -121,7 +121,7 @@ impl Coordinator<'_> {
         if outcome.is_ok() || self.look().had == 0 {
             self.recorder.remove();
         } else {
-            self.record();
+            self.record(true);
         }
         self.farewell(outcome.is_ok() && look.downloaded > 0);
         if !self.recorder.wait(deadline) {
@@ -155,7 +155,7 @@ impl Coordinator<'_> {
             if now >= next_record {
                 next_record = now + RECORD;
                 if self.recorder.is_idle() {
-                    self.record();
+                    self.record(false);
                 }
             }
             let wake = self.next_wake(now, next_tick);
@@ -339,10 +339,10 @@ impl Coordinator<'_> {
         format!("stopped with {had} of {total} verified; run the same command again to go on")
     }
 
-    fn record(&self) {
+    fn record(&self, last: bool) {
         self.recorder.record(self.shared.with_swarm(|swarm| {
             let picker = &swarm.picker;
-            Verified { pieces: picker.had().clone(), begun: picker.begun().collect() }
+            Verified { pieces: picker.had().clone(), begun: picker.begun().collect(), last }
         }));
     }
 

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, warn};
+use rustix::io::Errno;
 
 use crate::bitfield::Bitfield;
 use crate::engine::event::Event;
@@ -47,6 +48,8 @@ pub struct Verified {
     pub pieces: Bitfield,
     /// Those that are being written.
     pub begun: Vec<PieceIndex>,
+    /// The run is about to end, and waits for this.
+    pub last: bool,
 }
 
 enum Order {
@@ -106,13 +109,18 @@ impl Recorder {
 }
 
 impl Desk {
-    fn record(&mut self, Verified { pieces, begun }: Verified) {
+    fn record(&mut self, Verified { pieces, begun, last }: Verified) {
         // Files that this run did not write must look as they did when they were hashed.
         let new = |piece: &PieceIndex| pieces.has(*piece) && !self.record.pieces.has(*piece);
         let ours = self.all_pieces().filter(new).filter(|piece| !self.found.has(*piece));
         let written = self.files_of(ours.chain(begun));
+        let to_flush = self.files_of(self.all_pieces().filter(new));
+        if last && to_flush.len() > FLUSHED_FILES_MAX {
+            // All that the file system holds could take minutes. The record as it was still holds.
+            return;
+        }
         let flushed = self
-            .flush(&self.files_of(self.all_pieces().filter(new)))
+            .flush(&to_flush)
             .and_then(|()| Ok(self.look(written)? || pieces != self.record.pieces));
         match flushed {
             Ok(true) => self.record.pieces = pieces,
@@ -137,16 +145,17 @@ impl Desk {
     }
 
     fn flush(&mut self, files: &BTreeSet<usize>) -> Result<(), Fatal> {
-        let failed = |path| move |error| Fatal::FileIo("flush", path, error);
         if files.len() > FLUSHED_FILES_MAX {
-            let path = self.directory.path().to_path_buf();
-            return self.directory.sync_all().map_err(failed(path));
+            let flushed = flushed(self.directory.sync_all());
+            let failed = |error| Fatal::FileIo("flush", self.directory.path().into(), error);
+            return flushed.map_err(failed);
         }
         for output in files.iter().filter_map(|index| self.layout.file(*index)) {
             // A file that somebody removed is the writer's to find out.
             if let Some((file, _)) = self.directory.open_to_read(&output.path)? {
                 let path = self.directory.path_of(&output.path);
-                file.sync_data().map_err(failed(path))?;
+                let failed = |error| Fatal::FileIo("flush", path, error);
+                flushed(file.sync_data()).map_err(failed)?;
             }
         }
         Ok(())
@@ -175,4 +184,13 @@ impl Desk {
         }
         Ok(changed)
     }
+}
+
+/// What a file system that knows no flushing answers is no error: more is not to be had there.
+fn flushed(answer: io::Result<()>) -> io::Result<()> {
+    let unknown = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP];
+    answer.or_else(|error| match Errno::from_io_error(&error) {
+        Some(errno) if unknown.contains(&errno) => Ok(()),
+        _ => Err(error),
+    })
 }
