@@ -64,7 +64,8 @@ struct Arguments {
 }
 
 /// Runs the program with these arguments, its own name not among them. Everything it has to say
-/// has been said when it returns.
+/// has been said when it returns. The thread that calls is shut into the output directory by then:
+/// call on one of its own where there is more to do.
 pub fn run(arguments: Vec<OsString>) -> Status {
     let nothing_typed = arguments.is_empty();
     let done = match parse(arguments) {
