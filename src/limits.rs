@@ -284,6 +284,8 @@ pub const WINDOW_LENGTH_MIN_BYTES: u64 = 256 << 10;
 pub const WINDOWS_MAX: usize = 8;
 /// A window is no longer in use when so many bytes have gone elsewhere since its last one came.
 pub const WINDOW_STALE_BYTES: u64 = 32 << 20;
+/// Bytes of the sentence that a failed store ends with.
+pub const LAST_WORDS_MAX_BYTES: usize = 1024;
 /// Parts of a stretch that are written by one system call.
 pub const STRETCH_PARTS_MAX: usize = 32;
 /// Bytes that a thread hashing what is already there reads at a time.

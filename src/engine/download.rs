@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, select};
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use crate::bitfield::Bitfield;
 use crate::engine::announcer::{Announcer, Patience};
@@ -33,9 +33,9 @@ use crate::protocol::resume::Record;
 use crate::protocol::tracker::AnnounceRequest;
 use crate::system::link::Waker;
 use crate::system::resume::ResumeFile;
-use crate::system::storage::Storage;
 use crate::system::storage::directory::Directory;
 use crate::system::storage::layout::{Layout, OutputFile};
+use crate::system::storage::{Storage, catch_failed_stores};
 use crate::units::PeerId;
 
 /// How the peer id begins (BEP 20): `-RU`, the version's four digits, `-`.
@@ -202,6 +202,9 @@ fn start<'a>(
     let missing = geometry.total() - swarm.had_bytes();
     storage.check_room(missing)?;
     file.hold()?;
+    if let Err(error) = catch_failed_stores() {
+        debug!("the signal of a failed store can't be caught: {error}");
+    }
     info!("{} pieces to fetch", geometry.pieces() - swarm.picker.had().count());
 
     let wakers = wakers(plan.peers).map_err(started("make an event descriptor"))?;

@@ -14,14 +14,21 @@
 
 use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::io::Errno;
+use signal_hook::consts::SIGBUS;
+use signal_hook::low_level;
 
 use super::layout::Segment;
 use super::stretch::Stretch;
+use crate::error::Status;
 use crate::limits::{
-    WINDOW_LENGTH_BYTES, WINDOW_LENGTH_MIN_BYTES, WINDOW_STALE_BYTES, WINDOWS_MAX,
+    LAST_WORDS_MAX_BYTES, WINDOW_LENGTH_BYTES, WINDOW_LENGTH_MIN_BYTES, WINDOW_STALE_BYTES,
+    WINDOWS_MAX,
 };
 
 /// Why bytes were not stored through a mapping. A positioned write can always be tried instead.
@@ -42,6 +49,8 @@ pub(super) struct Target<'a> {
     pub(super) index: usize,
     /// Open for reading and writing.
     pub(super) file: &'a File,
+    /// Its path below the output directory.
+    pub(super) name: &'a Path,
     /// The file's bytes when it is complete; it has been brought to this length.
     pub(super) length: u64,
     /// Whether its blocks are reserved.
@@ -51,6 +60,8 @@ pub(super) struct Target<'a> {
 /// The windows that are mapped now, the one used last at the end.
 #[derive(Debug)]
 pub(super) struct Windows {
+    /// The output directory.
+    dir: PathBuf,
     windows: Vec<Window>,
     /// Whether the kernel knows `MADV_POPULATE_WRITE`, until it says otherwise.
     populates: bool,
@@ -68,11 +79,52 @@ struct Window {
     unwritten: usize,
     /// What had passed when it was used last.
     used: u64,
+    /// What is said if a store in it fails.
+    last_words: Box<[u8]>,
+}
+
+/// What is said if the store that is under way fails, and how many bytes of it there are.
+static LAST_WORDS: [AtomicU8; LAST_WORDS_MAX_BYTES] =
+    [const { AtomicU8::new(0) }; LAST_WORDS_MAX_BYTES];
+static LAST_WORDS_LENGTH: AtomicUsize = AtomicUsize::new(0);
+
+/// The last net: a store that fails although the kernel was asked, because the file was cut in
+/// that very moment or the disk died, ends the process with a sentence and the status of a failed
+/// write, and not without a word.
+///
+/// # Errors
+/// The system does not let the signal be caught.
+pub fn catch_failed_stores() -> io::Result<()> {
+    let act = || {
+        let mut words = [0; LAST_WORDS_MAX_BYTES];
+        for (word, known) in words.iter_mut().zip(&LAST_WORDS) {
+            *word = known.load(Ordering::Relaxed);
+        }
+        let length = LAST_WORDS_LENGTH.load(Ordering::Relaxed);
+        let words = words.get(..length).unwrap_or_default();
+        let _closed = rustix::io::write(rustix::stdio::stderr(), words);
+        low_level::exit(i32::from(Status::FileIo.code()));
+    };
+    // SAFETY: the action may run at any moment on any thread. It loads atomics, writes to a
+    // descriptor and ends the process; it takes no lock and no memory.
+    unsafe { low_level::register(SIGBUS, act) }.map(drop)
+}
+
+fn prepare_last_words(words: &[u8]) {
+    for (known, word) in LAST_WORDS.iter().zip(words) {
+        known.store(*word, Ordering::Relaxed);
+    }
+    LAST_WORDS_LENGTH.store(words.len().min(LAST_WORDS_MAX_BYTES), Ordering::Relaxed);
 }
 
 impl Windows {
-    pub(super) fn new() -> Self {
-        Self { windows: Vec::with_capacity(WINDOWS_MAX), populates: true, passed: 0 }
+    pub(super) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            windows: Vec::with_capacity(WINDOWS_MAX),
+            populates: true,
+            passed: 0,
+        }
     }
 
     /// Unmaps everything.
@@ -119,6 +171,7 @@ impl Windows {
             let space = window.map.len().checked_sub(within).filter(|space| *space > 0);
             let count = space.ok_or(Refused::Unmappable)?.min(segment.length - done);
             self.populate(&window, within, count)?;
+            prepare_last_words(&window.last_words);
             let mut at = within;
             for part in stretch.range(segment.from + done, count) {
                 window.copy(at, part);
@@ -147,7 +200,7 @@ impl Windows {
             self.windows.first().filter(stale).ok_or(Refused::Costly)?;
             self.windows.remove(0);
         }
-        Window::map(target, begin).map_err(|_| Refused::Unmappable)
+        Window::map(target, &self.dir.join(target.name), begin).map_err(|_| Refused::Unmappable)
     }
 
     /// Makes the kernel back these bytes of the window with pages, or say that it can't.
@@ -167,14 +220,19 @@ impl Windows {
 }
 
 impl Window {
-    fn map(target: Target<'_>, begin: u64) -> io::Result<Self> {
+    fn map(target: Target<'_>, path: &Path, begin: u64) -> io::Result<Self> {
         let length = target.length.saturating_sub(begin).min(WINDOW_LENGTH_BYTES);
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
         let map = MmapOptions::new().offset(begin).len(length).map_raw(target.file)?;
         // Makes faults few, in windows that are shorter too: the page cache takes larger folios.
         // Advice only: a kernel without huge pages refuses it, and nothing is lost.
         let _ = map.advise(Advice::HugePage);
-        Ok(Self { index: target.index, begin, map, unwritten: length, used: 0 })
+        let path = path.display();
+        let last_words = format!(
+            "error: can't write {path}: it was cut, or the disk failed (SIGBUS); run the same command again\n"
+        );
+        let last_words = last_words.into_bytes().into_boxed_slice();
+        Ok(Self { index: target.index, begin, map, unwritten: length, used: 0, last_words })
     }
 
     /// Copies `bytes` to byte `within` of the window. The kernel has been asked for the pages.
@@ -188,7 +246,7 @@ impl Window {
         // of ours: the mapping is only ever written, through this raw pointer, never read.
         unsafe {
             let to = self.map.as_mut_ptr().add(within);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+            ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
         }
         self.unwritten = self.unwritten.saturating_sub(bytes.len());
     }

@@ -24,6 +24,7 @@ use rustix::io::{Errno, pwritev};
 use directory::Directory;
 use files::{Backing, Files};
 use layout::{Layout, Segment};
+pub use map::catch_failed_stores;
 use map::{Refused, Target, Windows};
 use stretch::Stretch;
 
@@ -43,7 +44,7 @@ impl Storage {
     pub fn create(dir: &Path, layout: impl Into<Arc<Layout>>) -> Result<Self, Fatal> {
         let layout = layout.into();
         let files = Files::new(Directory::create(dir)?, layout.files().len());
-        Ok(Self { layout, files, windows: Windows::new() })
+        Ok(Self { layout, files, windows: Windows::new(dir) })
     }
 
     /// The torrent's files.
@@ -125,7 +126,8 @@ fn write_segment(
     let (file, backing) = files.writable(segment.index, segment.file)?;
     if backing != Backing::Positioned {
         let reserved = backing == Backing::Reserved;
-        let target = Target { index: segment.index, file, length: segment.file.length, reserved };
+        let Segment { index, file: output, .. } = *segment;
+        let target = Target { index, file, name: &output.path, length: output.length, reserved };
         match windows.store(target, segment, stretch) {
             Ok(()) => return Ok(()),
             Err(Refused::Unmappable) => files.set_backing(segment.index, Backing::Positioned),
@@ -326,6 +328,31 @@ mod tests {
         let mut left = storage.windows.places();
         left.sort_unstable();
         assert_eq!(left, [&in_use[1..], &[count - 1]].concat());
+    }
+
+    #[test]
+    fn a_store_that_fails_all_the_same_ends_with_a_sentence() {
+        const CHILD: &str = "RUSTY_TORRENT_TEST_FAILED_STORE";
+        if let Some(dir) = std::env::var_os(CHILD).map(PathBuf::from) {
+            catch_failed_stores().unwrap();
+            let mut storage = sparse(&dir, 2 * WINDOW_LENGTH_BYTES);
+            storage.files.set_backing(0, Backing::Reserved);
+            // The kernel is not asked for the pages, and somebody cuts the file.
+            storage.windows.forget_populating();
+            storage.write(0, &[1]).unwrap();
+            File::options().write(true).open(dir.join("f")).unwrap().set_len(0).unwrap();
+            let _never = storage.write(100_000, &[1]);
+            unreachable!();
+        }
+        let name = "system::storage::tests::a_store_that_fails_all_the_same_ends_with_a_sentence";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let scratch = Scratch::new("sigbus");
+        let child = child.args(["--exact", name, "--nocapture"]).env(CHILD, &scratch.0);
+        let ended = child.output().unwrap();
+        assert_eq!(ended.status.code(), Some(17), "{ended:?}");
+        let said = String::from_utf8(ended.stderr).unwrap();
+        let expected = format!("error: can't write {}: it was cut", scratch.0.join("f").display());
+        assert!(said.contains(&expected), "{said}");
     }
 
     #[test]
