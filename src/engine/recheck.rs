@@ -187,8 +187,7 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
     fn is_known(&self, piece: PieceIndex) -> bool {
         let Search { layout, geometry, record, .. } = *self.search;
         let Some(record) = record.filter(|record| record.pieces.has(piece)) else { return false };
-        let length = geometry.length_of(piece) as usize;
-        layout.segments(geometry.offset_of(piece), length).all(|segment| {
+        layout.segments_of(geometry, piece).all(|segment| {
             let found = self.files.get(segment.index).copied().unwrap_or_default();
             let whole = found.length == segment.file.length;
             segment.file.pad || whole && record.knows(segment.index, found)
@@ -197,9 +196,9 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
 
     /// The hash of what is there of `piece`; `None` if not all of it is.
     fn hash_of(&self, piece: PieceIndex, reader: &mut Reader) -> Result<Option<[u8; 20]>, Fatal> {
-        let offset = self.search.geometry.offset_of(piece);
-        let length = self.search.geometry.length_of(piece) as usize;
-        let segments = || self.search.layout.segments(offset, length);
+        let Search { layout, geometry, .. } = *self.search;
+        let length = geometry.length_of(piece) as usize;
+        let segments = || layout.segments_of(geometry, piece);
         let there = |segment: &Segment<'_>| {
             segment.file.pad
                 || self.files.get(segment.index).is_some_and(|file| segment.end() <= file.length)

@@ -86,7 +86,7 @@ impl Recorder {
         Ok(Self { orders, ended })
     }
 
-    /// Whether it has nothing to do.
+    /// Whether nothing waits for it: it may be at work on what it took last.
     pub fn is_idle(&self) -> bool {
         self.orders.is_empty()
     }
@@ -164,8 +164,7 @@ impl Desk {
     fn files_of(&self, pieces: impl Iterator<Item = PieceIndex>) -> BTreeSet<usize> {
         let mut files = BTreeSet::new();
         for piece in pieces {
-            let length = self.geometry.length_of(piece) as usize;
-            let segments = self.layout.segments(self.geometry.offset_of(piece), length);
+            let segments = self.layout.segments_of(self.geometry, piece);
             files.extend(segments.filter(|segment| !segment.file.pad).map(|segment| segment.index));
         }
         files

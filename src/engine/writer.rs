@@ -132,7 +132,8 @@ impl Writer {
     fn write(&mut self, chunk: &Chunk) -> Result<(), Fatal> {
         let mut rest = chunk.blocks.as_slice();
         while let Some(first) = rest.first() {
-            let (offset, mut end) = (self.offset_of(first.block), self.offset_of(first.block));
+            let offset = self.offset_of(first.block);
+            let mut end = offset;
             let mut parts: [&[u8]; STRETCH_PARTS_MAX] = [&[]; STRETCH_PARTS_MAX];
             let mut count = 0;
             for (part, received) in parts.iter_mut().zip(rest) {

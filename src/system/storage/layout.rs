@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::units::{Geometry, PieceIndex};
+
 /// One file of the torrent, in the torrent's order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OutputFile {
@@ -102,6 +104,15 @@ impl Layout {
             from += segment.length;
             Some(segment)
         })
+    }
+
+    /// What a piece consists of, in order.
+    pub fn segments_of(
+        &self,
+        geometry: Geometry,
+        piece: PieceIndex,
+    ) -> impl Iterator<Item = Segment<'_>> {
+        self.segments(geometry.offset_of(piece), geometry.length_of(piece) as usize)
     }
 
     /// Whether these bytes of the torrent are all padding: nobody has to be asked for them.
