@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use log::{LevelFilter, info, warn};
@@ -19,9 +20,10 @@ use crate::limits::{
 use crate::policy::memory::{self, Needs, Plan};
 use crate::progress::{Screen, span};
 use crate::protocol::metainfo::{Measures, Metainfo};
+use crate::system::allowance;
 use crate::system::sandbox::{self, Sandbox};
 use crate::system::signals;
-use crate::units::Bytes;
+use crate::units::{Bytes, Count};
 
 const PORT_DEFAULT: u16 = 6881;
 
@@ -33,6 +35,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("    --peer ADDR:PORT", "a peer to try besides the trackers'; may be repeated"),
     ("    --max-peers N", "peers at once (50)"),
     ("    --max-memory SIZE", "memory that it takes at most, 10M or more (32M)"),
+    ("    --min-free SIZE", "leave at least SIZE free on the disk (0)"),
     ("    --port N", "the port that trackers are told (6881)"),
     ("    --no-sandbox", "do not give up the right to write outside DIR"),
     ("    --timeout SECONDS", "give up after so long without a new piece (0: never)"),
@@ -58,6 +61,7 @@ struct Arguments {
     peers: Vec<String>,
     peers_max: usize,
     memory_max: u64,
+    min_free: u64,
     port: u16,
     patience: Option<Duration>,
     sandbox: bool,
@@ -79,6 +83,23 @@ pub fn run(arguments: Vec<OsString>) -> Status {
         Err(fatal) => Err(fatal),
     };
     conclude(done, &Screen::new(false))
+}
+
+/// Ends the process with a sentence instead of a backtrace and a signal: for what nobody could
+/// foresee, such as a thread that finds no memory for its beginning. For a panic hook.
+pub fn give_up(panic: &PanicHookInfo<'_>) {
+    static GIVING_UP: Once = Once::new();
+    // Others that fail meanwhile wait here for the end.
+    GIVING_UP.call_once(|| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let reason = text.unwrap_or("no reason given");
+        let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+        let advice = "run the same command again to go on";
+        Screen::new(false).line(&format!("error: had to give up: {reason}{place}; {advice}"));
+        std::process::exit(i32::from(Status::Unknown.code()));
+    });
 }
 
 fn conclude(done: Result<(), Fatal>, screen: &Screen) -> Status {
@@ -148,6 +169,7 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         let least = in_units(MEMORY_MIN_BYTES);
         return Err(Fatal::Usage(format!("--max-memory takes {least} or more")));
     }
+    let min_free = typed.opt_value_from_fn("--min-free", size).map_err(usage("--min-free"))?;
     let port = typed.opt_value_from_str("--port").map_err(usage("--port"))?;
     let port = port.unwrap_or(PORT_DEFAULT);
     if port == 0 {
@@ -179,6 +201,7 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         peers,
         peers_max,
         memory_max,
+        min_free: min_free.unwrap_or(0),
         port,
         patience,
         sandbox,
@@ -219,15 +242,16 @@ fn fetch(arguments: &Arguments) -> Status {
 fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
     let deaf = |error| Fatal::System("hear signals", error);
     let caught = signals::catch().map_err(deaf)?;
-    let torrent = read_torrent(&arguments.torrent, arguments.memory_max)?;
-    let plan = plan(arguments, &torrent)?;
+    let ceiling = Ceiling::new(arguments.memory_max);
+    let torrent = read_torrent(&arguments.torrent, ceiling)?;
+    let plan = plan(arguments, ceiling, &torrent)?;
     let metainfo = Metainfo::parse(&torrent)?;
     drop(torrent);
     info!(
-        "{}: {} in {} files, info-hash {}",
+        "{}: {} in {}, info-hash {}",
         metainfo.name,
         Bytes(metainfo.geometry.total()),
-        metainfo.files.len(),
+        Count(metainfo.files.len(), "file"),
         metainfo.info_hash
     );
     for renamed in &metainfo.renamed {
@@ -237,6 +261,7 @@ fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
     let options = Options {
         dir: arguments.dir.clone(),
         peers: resolve(&arguments.peers)?,
+        min_free: arguments.min_free,
         plan,
         port: arguments.port,
         patience: arguments.patience,
@@ -283,36 +308,62 @@ fn summary(place: &Path, report: &Report) -> String {
     format!("{place}: {total}{fetched} in {time}, {rate}/s\n")
 }
 
+/// Bytes of memory that the run may take.
+#[derive(Clone, Copy)]
+struct Ceiling {
+    bytes: u64,
+    /// It was not `--max-memory` that drew the line.
+    of_the_process: bool,
+}
+
+impl Ceiling {
+    fn new(given: u64) -> Self {
+        let left = allowance::memory_left().unwrap_or(u64::MAX);
+        Self { bytes: given.min(left), of_the_process: left < given }
+    }
+
+    /// The error for a torrent that takes more.
+    fn too_little(self, what_for: &str, needed: u64) -> Fatal {
+        let (given, needed) = (Bytes(self.bytes), in_units(needed));
+        if self.of_the_process {
+            let why = format!("ulimit leaves {given}, {needed} are needed {what_for} at least");
+            return Fatal::System("do with so little memory", io::Error::other(why));
+        }
+        let why =
+            format!("{given} are too little {what_for}, it needs --max-memory {needed} at least");
+        Fatal::Usage(why)
+    }
+}
+
 /// What may be under way at once with the memory that was given.
-fn plan(arguments: &Arguments, torrent: &[u8]) -> Result<Plan, Fatal> {
+fn plan(arguments: &Arguments, ceiling: Ceiling, torrent: &[u8]) -> Result<Plan, Fatal> {
     let needs = Needs {
         torrent_bytes: torrent.len() as u64,
         measures: Measures::of(torrent),
         peers: arguments.peers_max,
         cores: std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let given = arguments.memory_max;
-    let plan = Plan::new(given, &needs).map_err(|needed| too_little(given, needed))?;
+    let plan = Plan::new(ceiling.bytes, &needs);
+    let plan = plan.map_err(|needed| ceiling.too_little("for this torrent", needed))?;
     if plan.peers < needs.peers {
-        let (given, peers, chunks) = (in_units(given), plan.peers, plan.chunks);
-        warn!("--max-memory {given} is enough for {peers} peers and {chunks} buffers");
+        let (peers, chunks) = (Count(plan.peers, "peer"), Count(plan.chunks, "buffer"));
+        let given = match ceiling.of_the_process {
+            true => format!("the {} that ulimit leaves are", Bytes(ceiling.bytes)),
+            false => format!("--max-memory {} is", in_units(ceiling.bytes)),
+        };
+        warn!("{given} enough for {peers} and {chunks}");
     }
     Ok(plan)
 }
 
-fn too_little(given: u64, needed: u64) -> Fatal {
-    let (given, needed) = (Bytes(given), in_units(needed));
-    Fatal::Usage(format!("{given} are too little for this torrent, it needs --max-memory {needed}"))
-}
-
-fn read_torrent(path: &Path, memory_max: u64) -> Result<Vec<u8>, Fatal> {
+fn read_torrent(path: &Path, ceiling: Ceiling) -> Result<Vec<u8>, Fatal> {
     let unreadable = |error| Fatal::ReadTorrent(path.to_owned(), error);
     let file = File::open(path).map_err(unreadable)?;
     let found = file.metadata().map_err(unreadable)?;
     let (mut bytes, mut limit) = (Vec::new(), TORRENT_LENGTH_MAX_BYTES);
     if found.is_file() {
         let length = found.len().min(limit + 1);
-        if length <= limit && !memory::can_be_measured(memory_max, length) {
+        if length <= limit && !memory::can_be_measured(ceiling.bytes, length) {
             // What is in it is not known. Little else than hashes is in one that is so large.
             let (pieces, peers) = (length / 20, PEERS_DEFAULT);
             let measures =
@@ -320,16 +371,14 @@ fn read_torrent(path: &Path, memory_max: u64) -> Result<Vec<u8>, Fatal> {
             let hashes = Needs { torrent_bytes: length, measures, peers, cores: 0 };
             let needed = Plan::new(0, &hashes).err().unwrap_or(length);
             // What its files take comes on top, and is told when it can be seen.
-            let (given, needed) = (Bytes(memory_max), in_units(needed));
-            let why = format!("{given} are too little to read this torrent");
-            return Err(Fatal::Usage(format!("{why}, it needs --max-memory {needed} at least")));
+            return Err(ceiling.too_little("to read this torrent", needed));
         }
         // Never more than there is room for, even if it grows meanwhile.
         limit = length;
         bytes.reserve_exact(usize::try_from(length + 1).unwrap_or(0));
     } else {
         // A pipe tells no length: what is read moves about while it grows.
-        limit = limit.min(memory_max / 4);
+        limit = limit.min(ceiling.bytes / 4);
     }
     let read = file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if read as u64 > limit || read as u64 > TORRENT_LENGTH_MAX_BYTES {
@@ -397,7 +446,7 @@ mod tests {
     #[test]
     fn every_option_is_understood() {
         let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
-                    --max-memory 11M --timeout 9 --no-sandbox x.torrent there";
+                    --max-memory 11M --min-free 2G --timeout 9 --no-sandbox x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
             dir: "there".into(),
@@ -407,6 +456,7 @@ mod tests {
             peers: vec!["1.2.3.4:5".to_owned(), "[::1]:6".to_owned()],
             peers_max: 7,
             memory_max: 11 << 20,
+            min_free: 2 << 30,
             port: 8,
             patience: Some(Duration::from_secs(9)),
             sandbox: false,
@@ -423,7 +473,7 @@ mod tests {
         assert_eq!((arguments.peers_max, arguments.port), (PEERS_DEFAULT, PORT_DEFAULT));
         assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
         assert!(arguments.sandbox);
-        assert_eq!(arguments.memory_max, MEMORY_DEFAULT_BYTES);
+        assert_eq!((arguments.memory_max, arguments.min_free), (MEMORY_DEFAULT_BYTES, 0));
     }
 
     #[test]
@@ -464,6 +514,7 @@ mod tests {
             ("--max-peers 501 a", "1 to 500"),
             ("--max-memory 9M a", "10M or more"),
             ("--max-memory much a", "--max-memory"),
+            ("--min-free much a", "--min-free"),
             ("--timeout soon a", "--timeout"),
             ("--timeout -1 a", "--timeout"),
         ];

@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::units::Bytes;
 
 /// Exit statuses: aria2's numbers wherever the meaning is shared.
@@ -96,6 +98,8 @@ pub enum Fatal {
         needed: u64,
         /// Bytes that are free.
         free: u64,
+        /// Bytes of them that are to stay free.
+        kept: u64,
     },
     /// Another run holds the lock on this resume record.
     Busy(PathBuf),
@@ -130,6 +134,19 @@ impl Fatal {
             Self::Stopped(_) => Status::Unfinished,
         }
     }
+
+    /// Whether a file or a directory could not be opened because the process, or the system, has
+    /// as many open as it may.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        match self {
+            Self::CreateFile(_, error)
+            | Self::MakeDirectory(_, error)
+            | Self::FileIo(.., error) => {
+                matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Fatal {
@@ -146,13 +163,14 @@ impl fmt::Display for Fatal {
             Self::FileIo(verb, path, error) => {
                 write!(f, "can't {verb} {}: {error}", path.display())
             }
-            Self::DiskFull { path, needed, free } => write!(
-                f,
-                "no room for {}: {} needed, {} free; make room and run the same command again",
-                path.display(),
-                Bytes(*needed),
-                Bytes(*free)
-            ),
+            Self::DiskFull { path, needed, free, kept } => {
+                let (path, needed, free) = (path.display(), Bytes(*needed), Bytes(*free));
+                write!(f, "no room for {path}: {needed} needed, {free} free")?;
+                if *kept > 0 {
+                    write!(f, " and {} of that to be kept", Bytes(*kept))?;
+                }
+                write!(f, "; make room and run the same command again")
+            }
             Self::Busy(record) => write!(
                 f,
                 "another run is downloading this: it holds {}; wait for it or stop it",

@@ -7,7 +7,8 @@
 //! 5  progress cli main      what is shown, what was typed, the exit status
 //! 4  engine/                threads: announcer, recheck, chunk, session, event, recorder, writer, pool,
 //!                           coordinator, download
-//! 3  system/                walls to the OS: buffer, link, signals, storage, resume, sandbox
+//! 3  system/                walls to the OS: buffer, link, signals, allowance, storage, resume,
+//!                           sandbox
 //! 2  policy/                decisions, no I/O, time passed in: memory, rate, pipeline, rarity, picker,
 //!                           blame, swarm, conversation, peer_book, tiers
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, metainfo, handshake, message,

@@ -274,6 +274,14 @@ pub const RECORD_TIMEOUT_MS: u32 = 3_000;
 pub const FLUSHED_FILES_MAX: usize = 16;
 /// The stack of the thread that flushes.
 pub const RECORDER_STACK_BYTES: usize = 96 << 10;
+/// File descriptors that are left to files and trackers; sessions take the rest.
+pub const DESCRIPTORS_SPARE_MAX: usize = 10;
+/// With fewer than these, and two for one session, a download does not begin.
+pub const DESCRIPTORS_SPARE_MIN: usize = 3;
+/// Times that an output file is tried to be opened when all descriptors are taken.
+pub const DESCRIPTOR_TRIES_MAX: usize = 50;
+/// The pause before the next time: somebody else gives one back meanwhile.
+pub const DESCRIPTOR_PAUSE_MS: u64 = 10;
 /// Output files that are kept open, however many the torrent has.
 pub const OPEN_FILES_MAX: usize = 16;
 /// Bytes of a file that are mapped at a time, from a multiple of this on: what one huge page holds.

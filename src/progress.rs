@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::coordinator::Progress;
 use crate::limits::{PLAIN_LINE_MS, STATUS_WIDTH_MAX, STATUS_WIDTH_MIN};
-use crate::units::Bytes;
+use crate::units::{Bytes, Count};
 
 const PLAIN_LINE: Duration = Duration::from_millis(PLAIN_LINE_MS as u64);
 /// Back to the start of the line, and clear it.
@@ -116,8 +116,7 @@ fn parts(progress: &Progress) -> Vec<String> {
         Progress::Downloading { had, total, per_second, left, peers, known } => {
             let of = match peers {
                 0 => format!("no peers ({known} known)"),
-                1 => "1 peer".to_owned(),
-                _ => format!("{peers} peers"),
+                _ => Count(peers, "peer").to_string(),
             };
             let mut parts = vec![
                 percent(had, total),

@@ -179,6 +179,17 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// So many of something: `1 peer`, `2 peers`.
+pub struct Count<T>(pub T, pub &'static str);
+
+impl<T: fmt::Display + PartialEq + From<u8>> fmt::Display for Count<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, what) = self;
+        let plural = if *count == T::from(1) { "" } else { "s" };
+        write!(f, "{count} {what}{plural}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

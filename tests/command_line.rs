@@ -210,9 +210,9 @@ fn when_its_patience_ends_it_names_what_stands_in_the_way() {
     let cases = [
         by_tracker("refused", Some(&refuses), refused),
         by_tracker("lonely", Some(&knows_nobody), &["no peers known"]),
-        by_peer("dead peer", silent(Silent::AfterAccept), &["0 of 1 peers answered"]),
-        by_peer("silent peer", silent(Silent::AfterBlocks(1)), &["1 peers connected, none sends"]),
-        by_peer("choked", choking, &["1 peers connected, none sends"]),
+        by_peer("dead peer", silent(Silent::AfterAccept), &["0 of 1 peer answered"]),
+        by_peer("silent peer", silent(Silent::AfterBlocks(1)), &["1 peer connected, none sends"]),
+        by_peer("choked", choking, &["1 peer connected, none sends"]),
         by_peer("corrupt", corrupt, &["1 banned for wrong data"]),
     ];
     std::thread::scope(|scope| {

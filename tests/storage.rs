@@ -395,7 +395,7 @@ fn a_file_changed_by_others_is_an_error_and_not_death() {
 fn more_than_the_disk_holds_is_said_before_the_start() {
     let scratch = Scratch::new("room");
     let huge = i64::MAX as u64;
-    let mut storage = Storage::create(scratch.path(), one_file("f", huge)).unwrap();
+    let storage = Storage::create(scratch.path(), one_file("f", huge)).unwrap();
     let Fatal::DiskFull { needed, free, .. } = storage.check_room(huge).unwrap_err() else {
         panic!("another error");
     };

@@ -24,6 +24,7 @@ use crate::limits::{
 };
 use crate::policy::tiers::TrackerIndex;
 use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, Scheme, TrackerError, shown};
+use crate::units::Count;
 
 /// How long to wait for what; the default is that of `limits`.
 #[derive(Clone, Copy, Debug)]
@@ -207,9 +208,9 @@ impl Voice {
         match &result {
             Ok(reply) => {
                 info!(
-                    "{}: {} peers, next announce in {} s",
+                    "{}: {}, next announce in {} s",
                     shown(url),
-                    reply.peers.len(),
+                    Count(reply.peers.len(), "peer"),
                     reply.interval.as_secs()
                 );
                 if let Some(warning) = &reply.warning {

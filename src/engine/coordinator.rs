@@ -24,7 +24,7 @@ use crate::policy::peer_book::PeerBook;
 use crate::policy::rate::Rate;
 use crate::policy::tiers::Tiers;
 use crate::protocol::tracker::{AnnounceRequest, Event as TrackerEvent};
-use crate::units::{Bytes, SessionId};
+use crate::units::{Bytes, Count, SessionId};
 
 const TICK: Duration = Duration::from_millis(TICK_MS as u64);
 const COMPLAINT: Duration = Duration::from_millis(COMPLAINT_MS as u64);
@@ -224,7 +224,7 @@ impl Coordinator<'_> {
         match result {
             Ok(reply) => {
                 let new = reply.peers.iter().filter(|peer| self.book.add(**peer, now)).count();
-                debug!("{new} new peers");
+                debug!("{}", Count(new, "new peer"));
                 self.tiers.on_reply(tracker, &reply, now);
             }
             Err(error) => self.tiers.on_failure(tracker, error, now),
@@ -323,9 +323,13 @@ impl Coordinator<'_> {
         }
         parts.push(match (known, answered, sessions) {
             (0, ..) => "no peers known".to_owned(),
-            (known, 0, 0) => format!("0 of {known} peers answered"),
-            (known, answered, 0) => format!("none of {known} peers connected, {answered} were"),
-            (_, _, sessions) => format!("{sessions} peers connected, none sends what is missing"),
+            (known, 0, 0) => format!("0 of {} answered", Count(known, "peer")),
+            (known, answered, 0) => {
+                format!("none of {} connected, {answered} were", Count(known, "peer"))
+            }
+            (_, _, sessions) => {
+                format!("{} connected, none sends what is missing", Count(sessions, "peer"))
+            }
         });
         if banned > 0 {
             parts.push(format!("{banned} banned for wrong data"));
@@ -386,7 +390,7 @@ impl Coordinator<'_> {
         if !farewells.is_empty() {
             let asked = farewells.len();
             let heard = announcer.farewell(farewells, FAREWELL_BUDGET);
-            debug!("{heard} of {asked} trackers heard that we are gone");
+            debug!("{heard} of {} heard that we are gone", Count(asked, "tracker"));
         }
     }
 }

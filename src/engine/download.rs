@@ -21,7 +21,10 @@ use crate::engine::recorder::{Desk, Recorder};
 use crate::engine::session::{Permit, Shared};
 use crate::engine::{pool, writer};
 use crate::error::Fatal;
-use crate::limits::{EVENTS_QUEUED_MAX, JOBS_MAX, NUMWANT, RECHECK_STACK_BYTES, TICK_MS};
+use crate::limits::{
+    DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, EVENTS_QUEUED_MAX, JOBS_MAX, NUMWANT,
+    RECHECK_STACK_BYTES, TICK_MS,
+};
 use crate::policy::memory::Plan;
 use crate::policy::peer_book::PeerBook;
 use crate::policy::rate::Rate;
@@ -33,10 +36,9 @@ use crate::protocol::resume::Record;
 use crate::protocol::tracker::AnnounceRequest;
 use crate::system::link::Waker;
 use crate::system::resume::ResumeFile;
-use crate::system::storage::directory::Directory;
 use crate::system::storage::layout::{Layout, OutputFile};
 use crate::system::storage::{Storage, catch_failed_stores};
-use crate::units::PeerId;
+use crate::units::{Count, PeerId};
 
 /// How the peer id begins (BEP 20): `-RU`, the version's four digits, `-`.
 const PEER_ID_PREFIX: &[u8; 8] = b"-RU0100-";
@@ -48,6 +50,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Peers to try besides those that trackers name.
     pub peers: Vec<SocketAddr>,
+    /// Bytes that are to stay free on the disk.
+    pub min_free: u64,
     /// How much may be under way at once.
     pub plan: Plan,
     /// The port that trackers are told.
@@ -83,7 +87,7 @@ pub fn download(
     let mut storage = Storage::create(&options.dir, layout(metainfo))?;
     let (geometry, files) = (metainfo.geometry, metainfo.files.len());
     let length_max = Record::length_max(geometry, files);
-    let (file, bytes) = ResumeFile::find(&options.dir, &metainfo.name, length_max)?;
+    let (file, bytes) = ResumeFile::find(storage.directory(), &metainfo.name, length_max)?;
     let record = Record::decode(&bytes, metainfo.info_hash, geometry, files);
     drop(bytes);
     let found = check(metainfo, storage.layout(), record.as_ref(), options, signals, show)?;
@@ -200,14 +204,16 @@ fn start<'a>(
     let mut swarm = Swarm::new(geometry, found.pieces.clone(), rng.fork(), Instant::now());
     swarm.picker.limit_begun(plan.begun);
     let missing = geometry.total() - swarm.had_bytes();
+    storage.keep_free(options.min_free);
     storage.check_room(missing)?;
     file.hold()?;
     if let Err(error) = catch_failed_stores() {
         debug!("the signal of a failed store can't be caught: {error}");
     }
-    info!("{} pieces to fetch", geometry.pieces() - swarm.picker.had().count());
+    let missing_pieces = geometry.pieces() - swarm.picker.had().count();
+    info!("{} to fetch", Count(missing_pieces, "piece"));
 
-    let wakers = wakers(plan.peers).map_err(started("make an event descriptor"))?;
+    let wakers = wakers(plan.peers)?;
     let threads_max = wakers.len();
     let (work_back, work) = bounded(JOBS_MAX);
     (0..JOBS_MAX).for_each(|_| drop(work_back.try_send(Permit)));
@@ -222,7 +228,7 @@ fn start<'a>(
     // The pool and the writer report; the coordinator never stops reading.
     let (report, events) = bounded(EVENTS_QUEUED_MAX);
     let layout = Arc::clone(storage.layout());
-    let directory = Directory::create(&options.dir)?;
+    let directory = storage.directory();
     // What was found may never have been flushed, so nothing of it is recorded yet.
     let (info_hash, pieces) = (metainfo.info_hash, Bitfield::none(geometry));
     let record = Record { info_hash, pieces, files: found.files };
@@ -273,20 +279,26 @@ fn start<'a>(
 }
 
 /// A waker for each session. Where descriptors are scarce there are fewer, so that each session
-/// has one left for its socket.
-fn wakers(wanted: usize) -> std::io::Result<Vec<Waker>> {
+/// has one left for its socket, and the files and the trackers have theirs.
+fn wakers(wanted: usize) -> Result<Vec<Waker>, Fatal> {
     let mut wakers = Vec::new();
-    while wakers.len() < wanted {
+    while wakers.len() < 2 * wanted + DESCRIPTORS_SPARE_MAX {
         match Waker::new() {
             Ok(waker) => wakers.push(waker),
-            Err(error) if wakers.len() < 2 => return Err(error),
+            Err(error) if wakers.len() < 2 + DESCRIPTORS_SPARE_MIN => {
+                return Err(Fatal::System("open enough files and sockets (ulimit -n)", error));
+            }
             Err(error) => {
-                wakers.truncate(wakers.len() / 2);
-                warn!("only {} peers at a time: {error}", wakers.len());
+                let peers = (wakers.len().saturating_sub(DESCRIPTORS_SPARE_MAX) / 2).max(1);
+                if peers < wanted {
+                    warn!("no more than {} at a time: {error}", Count(peers, "peer"));
+                }
+                wakers.truncate(peers);
                 break;
             }
         }
     }
+    wakers.truncate(wanted);
     Ok(wakers)
 }
 

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::engine::event::Event;
 use crate::engine::session::{self, Shared};
 use crate::limits::SESSION_STACK_BYTES;
-use crate::units::SessionId;
+use crate::units::{Count, SessionId};
 
 /// Starts up to `threads` threads, one for each waker of `shared`. Each takes addresses from
 /// `dials` and tells `events` when a session begins and ends. Returns how many there are: when the
@@ -33,7 +33,8 @@ pub fn spawn(
             Ok(_) => {}
             Err(error) if thread == 0 => return Err(error),
             Err(error) => {
-                log::warn!("only {thread} peers at a time: no more threads: {error}");
+                let peers = Count(thread, "peer");
+                log::warn!("no more than {peers} at a time, there are no more threads: {error}");
                 return Ok(thread);
             }
         }

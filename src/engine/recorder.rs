@@ -22,7 +22,7 @@ use crate::protocol::resume::{FileState, Record};
 use crate::system::resume::ResumeFile;
 use crate::system::storage::directory::Directory;
 use crate::system::storage::layout::Layout;
-use crate::units::{Geometry, PieceIndex};
+use crate::units::{Count, Geometry, PieceIndex};
 
 /// What the recorder works with.
 pub struct Desk {
@@ -109,7 +109,13 @@ impl Recorder {
 }
 
 impl Desk {
-    fn record(&mut self, Verified { pieces, begun, last }: Verified) {
+    fn record(&mut self, verified: Verified) {
+        self.flush_and_save(verified);
+        // Descriptors may be few, and the next time is far away.
+        self.directory.let_go();
+    }
+
+    fn flush_and_save(&mut self, Verified { pieces, begun, last }: Verified) {
         // Files that this run did not write must look as they did when they were hashed.
         let new = |piece: &PieceIndex| pieces.has(*piece) && !self.record.pieces.has(*piece);
         let ours = self.all_pieces().filter(new).filter(|piece| !self.found.has(*piece));
@@ -125,6 +131,8 @@ impl Desk {
         match flushed {
             Ok(true) => self.record.pieces = pieces,
             Ok(false) => return,
+            // It takes one or two descriptors. Those who download need them more.
+            Err(fatal) if fatal.is_out_of_descriptors() => return debug!("not recorded: {fatal}"),
             Err(fatal) => {
                 // It fails only when the coordinator is gone, and then nobody cares.
                 let _over = self.reports.send(Event::Failed(fatal));
@@ -132,7 +140,7 @@ impl Desk {
             }
         }
         match self.file.save(&self.record.encode()) {
-            Ok(()) => debug!("{} pieces recorded", self.record.pieces.count()),
+            Ok(()) => debug!("{} recorded", Count(self.record.pieces.count(), "piece")),
             Err(error) => {
                 let path = self.file.path();
                 warn!("{}: the resume record can't be saved: {error}", path.display());

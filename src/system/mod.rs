@@ -1,5 +1,6 @@
 //! Walls to the operating system.
 
+pub mod allowance;
 pub mod buffer;
 pub mod link;
 pub mod resume;

@@ -7,8 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use log::debug;
 use rustix::fs::{FlockOperation, flock};
@@ -32,12 +31,17 @@ pub struct ResumeFile {
 }
 
 impl ResumeFile {
-    /// Looks for the record of the torrent called `name` in `dir` and locks it. Returns its bytes
-    /// as well, up to `length_max`; none if there is no record, or no more than that can be said.
+    /// Looks for the record of the torrent called `name` in `directory` and locks it. Returns its
+    /// bytes as well, up to `length_max`; none if there is no record, or no more than that can be
+    /// said.
     ///
     /// # Errors
-    /// [`Fatal::Busy`] if another run holds it; `dir` can't be opened.
-    pub fn find(dir: &Path, name: &str, length_max: u64) -> Result<(Self, Vec<u8>), Fatal> {
+    /// [`Fatal::Busy`] if another run holds it.
+    pub fn find(
+        directory: Directory,
+        name: &str,
+        length_max: u64,
+    ) -> Result<(Self, Vec<u8>), Fatal> {
         let mut kept =
             name.len().min(NAME_LENGTH_MAX_BYTES - 1 - SUFFIX.len() - TEMPORARY_SUFFIX.len());
         while !name.is_char_boundary(kept) {
@@ -45,7 +49,6 @@ impl ResumeFile {
         }
         let name = format!(".{}{SUFFIX}", name.get(..kept).unwrap_or_default());
         let temporary = format!("{name}{TEMPORARY_SUFFIX}").into();
-        let directory = Directory::create(dir)?;
         let mut file = Self { directory, name: name.into(), temporary, held: None };
         let bytes = match file.lock(false)? {
             Some(held) => {
@@ -92,9 +95,13 @@ impl ResumeFile {
                 Err(error) => debug!("no lock on the resume record: {error}"),
             }
             // The other run may have replaced or removed it between the two steps.
-            match self.directory.open_to_read(&self.name) {
-                Ok(Some((named, _))) if is_same(&named, &file) => return Ok(Some(file)),
-                _ => {}
+            match self.directory.is_named(&file, &self.name) {
+                Ok(true) => return Ok(Some(file)),
+                Ok(false) => {}
+                Err(error) => {
+                    debug!("no resume record: {error}");
+                    return Ok(None);
+                }
             }
         }
         Err(self.busy())
@@ -136,9 +143,4 @@ impl ResumeFile {
     pub fn path(&self) -> PathBuf {
         self.directory.path_of(&self.name)
     }
-}
-
-fn is_same(one: &File, other: &File) -> bool {
-    let place = |file: &File| file.metadata().map(|found| (found.dev(), found.ino())).ok();
-    place(one).is_some() && place(one) == place(other)
 }

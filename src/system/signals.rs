@@ -1,10 +1,14 @@
 //! Hears SIGINT and SIGTERM: the first asks the run to end, the second ends the process at once.
+//! Of the signals that the process sends itself, none is its death without a word.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGABRT, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::error::Status;
@@ -18,6 +22,11 @@ pub struct Caught(Signals);
 /// # Errors
 /// The system has no file descriptor for it.
 pub fn catch() -> io::Result<Caught> {
+    // A file longer than the user allows (`ulimit -f`) is an error of the write then.
+    flag::register(SIGXFSZ, Arc::default())?;
+    // So Rust ends when there is no memory, once it has said so.
+    let status = i32::from(Status::Unknown.code());
+    flag::register_conditional_shutdown(SIGABRT, status, Arc::new(AtomicBool::new(true)))?;
     Ok(Caught(Signals::new([SIGINT, SIGTERM])?))
 }
 

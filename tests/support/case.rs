@@ -42,12 +42,22 @@ impl Case {
 
     /// Starts the program with these options, and a `--peer` for each peer.
     pub fn start(&self, peers: &[&Peer], options: &[&str]) -> Running {
+        program::start(self.arguments(peers, options))
+    }
+
+    /// The same from a shell, whose `script` ends with `exec "$@"`. `$0` is a path that nobody
+    /// else uses.
+    pub fn start_from(&self, script: &str, peers: &[&Peer], options: &[&str]) -> Running {
+        program::start_from(script, self.join("zero"), self.arguments(peers, options))
+    }
+
+    fn arguments(&self, peers: &[&Peer], options: &[&str]) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = options.iter().map(Into::into).collect();
         for peer in peers {
             arguments.extend(["--peer".into(), peer.address().to_string().into()]);
         }
         arguments.extend([self.file.as_os_str(), self.out.as_os_str()].map(Into::into));
-        program::start(arguments)
+        arguments
     }
 
     /// Runs the program to its end.

@@ -46,7 +46,23 @@ pub struct Running {
 /// Starts the program with these arguments.
 pub fn start(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Running {
     let mut command = Command::new(path());
-    command.args(arguments).stdin(Stdio::null());
+    command.args(arguments);
+    run_command(command)
+}
+
+/// Starts it from a shell, whose `script` ends with `exec "$@"`. `$0` is `zero`.
+pub fn start_from(
+    script: &str,
+    zero: impl AsRef<OsStr>,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Running {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(zero).arg(path()).args(arguments);
+    run_command(command)
+}
+
+fn run_command(mut command: Command) -> Running {
+    command.stdin(Stdio::null());
     // A proxy of the machine's would come between the program and the test's tracker.
     for variable in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
         command.env_remove(variable).env_remove(variable.to_lowercase());

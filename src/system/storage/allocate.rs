@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
@@ -11,22 +12,38 @@ use super::directory::{Directory, Extent};
 use super::layout::{Layout, OutputFile};
 use crate::error::Fatal;
 
-/// Fails if the file system has no room for what is still to come: `missing` bytes of the torrent,
-/// less what the files already have allocated for them.
+/// Fails if the file system has no room for what is still to come beside the `kept` bytes that are
+/// to stay free: `missing` bytes of the torrent, less what the files already have allocated for
+/// them.
 pub(super) fn check_room(
-    directory: &mut Directory,
+    directory: &Directory,
     layout: &Layout,
     missing: u64,
+    kept: u64,
 ) -> Result<(), Fatal> {
+    // Of its own, so that no descriptor is kept.
+    let mut here = directory.share();
     let mut unallocated = 0u64;
     for (_, file) in layout.on_disk() {
-        let allocated = directory.look(&file.path)?.map_or(0, |found| found.allocated);
+        let allocated = here.look(&file.path)?.map_or(0, |found| found.allocated);
         unallocated = unallocated.saturating_add(file.length.saturating_sub(allocated));
     }
     let needed = unallocated.min(missing);
+    check_free(directory, Path::new(""), needed, kept)
+}
+
+/// Fails if there is no room for `needed` bytes of `file` beside the `kept` bytes that are to stay
+/// free.
+pub(super) fn check_free(
+    directory: &Directory,
+    file: &Path,
+    needed: u64,
+    kept: u64,
+) -> Result<(), Fatal> {
     match directory.room() {
-        Some(free) if free < needed => {
-            Err(Fatal::DiskFull { path: directory.path().to_path_buf(), needed, free })
+        Some(free) if needed > 0 && free < needed.saturating_add(kept) => {
+            let path = directory.path().components().chain(file.components()).collect();
+            Err(Fatal::DiskFull { path, needed, free, kept })
         }
         _ => Ok(()),
     }
@@ -39,9 +56,14 @@ pub(super) fn prepare(
     output: &OutputFile,
     file: &File,
     found: Extent,
+    kept: u64,
 ) -> Result<bool, Fatal> {
     if found.length > output.length {
         cut(directory, output, file, found.length)?;
+    }
+    let needed = output.length.saturating_sub(found.allocated);
+    if kept > 0 {
+        check_free(directory, &output.path, needed, kept)?;
     }
     if output.length == 0 {
         return Ok(true);
@@ -60,7 +82,6 @@ pub(super) fn prepare(
             // Some file systems keep what they could get before they ran out of room. Giving it
             // back is a courtesy: the error to report is the first one.
             let _ = file.set_len(found.length.min(output.length));
-            let needed = output.length.saturating_sub(found.allocated);
             Err(failed(directory, output, "extend", error.into(), needed))
         }
     }
@@ -88,10 +109,13 @@ pub(super) fn failed(
 ) -> Fatal {
     let path = directory.path_of(&output.path);
     match Errno::from_io_error(&error) {
-        Some(Errno::NOSPC) => Fatal::DiskFull { path, needed, free: directory.room().unwrap_or(0) },
+        Some(Errno::NOSPC) => {
+            let free = directory.room().unwrap_or(0);
+            Fatal::DiskFull { path, needed, free, kept: 0 }
+        }
         Some(Errno::DQUOT) => {
             log::error!("{}: the disk quota is used up", path.display());
-            Fatal::DiskFull { path, needed, free: 0 }
+            Fatal::DiskFull { path, needed, free: 0, kept: 0 }
         }
         _ => Fatal::FileIo(verb, path, error),
     }

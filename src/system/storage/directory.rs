@@ -8,9 +8,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, mkdirat, open, openat, renameat, statat, syncfs, unlinkat,
+    AtFlags, FileType, Mode, OFlags, fstat, mkdirat, open, openat, renameat, statat, syncfs,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -46,7 +48,7 @@ const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOE
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    root: OwnedFd,
+    root: Arc<OwnedFd>,
     /// Where the last file was: files of one directory mostly come together.
     last: Option<(PathBuf, OwnedFd)>,
 }
@@ -62,10 +64,22 @@ impl Directory {
     /// Opens the directory; `None` if there is nothing of that name.
     pub fn open(path: &Path) -> Result<Option<Self>, Fatal> {
         match open(path, DIRECTORY, Mode::empty()) {
-            Ok(root) => Ok(Some(Self { path: path.to_path_buf(), root, last: None })),
+            Ok(root) => {
+                Ok(Some(Self { path: path.to_path_buf(), root: Arc::new(root), last: None }))
+            }
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(Fatal::MakeDirectory(path.to_path_buf(), error.into())),
         }
+    }
+
+    /// The same directory for another thread. It takes no descriptor more.
+    pub fn share(&self) -> Self {
+        Self { path: self.path.clone(), root: Arc::clone(&self.root), last: None }
+    }
+
+    /// Closes what is open of it but the directory itself; whether there was anything.
+    pub fn let_go(&mut self) -> bool {
+        self.last.take().is_some()
     }
 
     /// Its path, as it was named.
@@ -115,23 +129,33 @@ impl Directory {
     /// Flushes all that the file system of the directory holds.
     pub fn sync_all(&self) -> io::Result<()> {
         // A path only leads somewhere: what is to be flushed must be open for reading.
-        let root = openat(&self.root, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let root = openat(&*self.root, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(syncfs(root)?)
     }
 
     /// Gives a file right below the directory another name there, in the place of whatever has it.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Ok(renameat(&self.root, from, &self.root, to)?)
+        Ok(renameat(&*self.root, from, &*self.root, to)?)
     }
 
     /// Removes a file right below the directory, if it is there.
     pub fn remove(&self, file: &Path) {
-        let _gone = unlinkat(&self.root, file, AtFlags::empty());
+        let _gone = unlinkat(&*self.root, file, AtFlags::empty());
+    }
+
+    /// Whether `file` is the one that has this name right below the directory.
+    pub fn is_named(&self, file: &File, name: &Path) -> io::Result<bool> {
+        let own = fstat(file)?;
+        match statat(&*self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => Ok((named.st_dev, named.st_ino) == (own.st_dev, own.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Bytes that this user can still write in the file system; `None` if it does not say.
     pub fn room(&self) -> Option<u64> {
-        let stat = rustix::fs::fstatvfs(&self.root).ok()?;
+        let stat = rustix::fs::fstatvfs(&*self.root).ok()?;
         // Some network file systems answer with zeros throughout.
         (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize))
     }
@@ -185,7 +209,7 @@ impl Directory {
             let Component::Normal(name) = component else {
                 return Err(Fatal::MakeDirectory(walked, unsafe_path()));
             };
-            let parent = here.as_ref().unwrap_or(&self.root).as_fd();
+            let parent = here.as_ref().unwrap_or(&*self.root).as_fd();
             match step(parent, name, make) {
                 Ok(next) => here = Some(next),
                 Err(Errno::NOENT) if !make => return Ok(None),

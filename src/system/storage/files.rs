@@ -3,14 +3,14 @@
 
 use std::fs::File;
 use std::io;
-
-use rustix::io::Errno;
+use std::thread;
+use std::time::Duration;
 
 use super::allocate;
 use super::directory::Directory;
 use super::layout::OutputFile;
 use crate::error::Fatal;
-use crate::limits::OPEN_FILES_MAX;
+use crate::limits::{DESCRIPTOR_PAUSE_MS, DESCRIPTOR_TRIES_MAX, OPEN_FILES_MAX};
 
 /// What this run knows about a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Files {
     others: Vec<Open>,
     /// One for each file of the torrent.
     backing: Vec<Backing>,
+    /// Bytes that are to stay free.
+    pub(super) kept: u64,
 }
 
 impl Files {
@@ -50,6 +52,7 @@ impl Files {
             last: None,
             others: Vec::with_capacity(OPEN_FILES_MAX),
             backing: vec![Backing::Unprepared; count],
+            kept: 0,
         }
     }
 
@@ -97,13 +100,21 @@ impl Files {
         let (file, found) =
             self.with_descriptors(|directory| directory.open_to_write(&output.path))?;
         if self.backing(index) == Backing::Unprepared {
-            let reserved = allocate::prepare(&self.directory, output, &file, found)?;
+            let reserved = allocate::prepare(&self.directory, output, &file, found, self.kept)?;
             let backing = if reserved { Backing::Reserved } else { Backing::Sparse };
             self.set_backing(index, backing);
         } else if found.length != output.length {
             return Err(self.changed(output));
         }
         Ok(file)
+    }
+
+    /// Fails if the file system is to keep free what `needed` bytes for holes of the file take.
+    pub(super) fn check_free(&self, output: &OutputFile, needed: usize) -> Result<(), Fatal> {
+        match self.kept {
+            0 => Ok(()),
+            kept => allocate::check_free(&self.directory, &output.path, needed as u64, kept),
+        }
     }
 
     /// The error for a file that was deleted, or has not the length that we gave it.
@@ -130,25 +141,24 @@ impl Files {
         &self.last.insert(open).file
     }
 
-    /// Does what opens a file; if descriptors have run out, does it again without the kept ones.
-    fn with_descriptors<T>(
+    /// Does what opens a file; if descriptors have run out, does it again without the kept ones,
+    /// and waits a little for those that others are about to give back.
+    pub(super) fn with_descriptors<T>(
         &mut self,
         mut opening: impl FnMut(&mut Directory) -> Result<T, Fatal>,
     ) -> Result<T, Fatal> {
-        match opening(&mut self.directory) {
-            Err(error) if out_of_descriptors(&error) => {
-                self.last = None;
-                self.others.clear();
-                opening(&mut self.directory)
+        for _ in 1..DESCRIPTOR_TRIES_MAX {
+            match opening(&mut self.directory) {
+                Err(error) if error.is_out_of_descriptors() => {
+                    let kept = self.last.take().is_some() | self.directory.let_go();
+                    self.others.clear();
+                    if !kept {
+                        thread::sleep(Duration::from_millis(DESCRIPTOR_PAUSE_MS));
+                    }
+                }
+                opened => return opened,
             }
-            opened => opened,
         }
+        opening(&mut self.directory)
     }
-}
-
-fn out_of_descriptors(error: &Fatal) -> bool {
-    let (Fatal::CreateFile(_, error) | Fatal::MakeDirectory(_, error)) = error else {
-        return false;
-    };
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }

@@ -52,10 +52,21 @@ impl Storage {
         &self.layout
     }
 
+    /// The output directory, for others that work in it.
+    pub fn directory(&self) -> Directory {
+        self.files.directory.share()
+    }
+
+    /// From now on nothing takes room that would leave fewer than so many bytes free.
+    pub fn keep_free(&mut self, bytes: u64) {
+        self.files.kept = bytes;
+    }
+
     /// Fails with [`Fatal::DiskFull`] if the file system has no room for the `missing` bytes of
     /// the torrent, less what the files have allocated already.
-    pub fn check_room(&mut self, missing: u64) -> Result<(), Fatal> {
-        allocate::check_room(&mut self.files.directory, &self.layout, missing)
+    pub fn check_room(&self, missing: u64) -> Result<(), Fatal> {
+        let Files { directory, kept, .. } = &self.files;
+        allocate::check_room(directory, &self.layout, missing, *kept)
     }
 
     /// Writes `bytes` at byte `offset` of the torrent. Those that are padding go nowhere.
@@ -100,7 +111,8 @@ impl Storage {
         let Self { layout, files, windows } = self;
         windows.clear();
         for (index, output) in layout.on_disk() {
-            let found = files.directory.look(&output.path)?.map(|found| found.length);
+            let found = files.with_descriptors(|directory| directory.look(&output.path))?;
+            let found = found.map(|found| found.length);
             match found {
                 Some(length) if length == output.length => {}
                 Some(length) if length > output.length => {
@@ -123,8 +135,12 @@ fn write_segment(
     segment: &Segment<'_>,
     stretch: Stretch<'_>,
 ) -> Result<(), Fatal> {
-    let (file, backing) = files.writable(segment.index, segment.file)?;
+    let (_, backing) = files.writable(segment.index, segment.file)?;
+    if backing != Backing::Reserved {
+        files.check_free(segment.file, segment.length)?;
+    }
     if backing != Backing::Positioned {
+        let (file, _) = files.writable(segment.index, segment.file)?;
         let reserved = backing == Backing::Reserved;
         let Segment { index, file: output, .. } = *segment;
         let target = Target { index, file, name: &output.path, length: output.length, reserved };
