@@ -95,7 +95,11 @@ pub fn give_up(panic: &PanicHookInfo<'_>) {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let reason = text.unwrap_or("no reason given");
-        let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+        let place = panic.location().map(|place| {
+            let file = Path::new(place.file()).file_name().unwrap_or_default();
+            format!(" ({}:{})", file.display(), place.line())
+        });
+        let place = place.unwrap_or_default();
         let advice = "run the same command again to go on";
         Screen::new(false).line(&format!("error: had to give up: {reason}{place}; {advice}"));
         std::process::exit(i32::from(Status::Unknown.code()));

@@ -116,24 +116,30 @@ impl ResumeFile {
     /// # Errors
     /// The file system refuses; the old record stays.
     pub fn save(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let refused = |fatal: Fatal| io::Error::other(fatal.to_string());
-        let (mut file, _) = self.directory.open_to_write(&self.temporary).map_err(refused)?;
-        // Locked before it has the name, so that there is no moment without a lock.
-        let _lockless = flock(&file, FlockOperation::NonBlockingLockExclusive);
-        let written = file
-            .set_len(0)
-            .and_then(|()| file.write_all(bytes))
-            .and_then(|()| file.sync_data())
-            .and_then(|()| self.directory.rename(&self.temporary, &self.name));
-        match written {
-            Ok(()) => self.held = Some(file),
-            Err(_) => self.directory.remove(&self.temporary),
+        let written = self.write(bytes);
+        if written.is_err() {
+            self.directory.remove(&self.temporary);
         }
         written
     }
 
-    /// Removes the record: everything is there.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let refused = |fatal: Fatal| io::Error::other(fatal.to_string());
+        let (mut file, _) = self.directory.open_to_write(&self.temporary).map_err(refused)?;
+        // Locked before it has the name, so that there is no moment without a lock.
+        let _lockless = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        file.set_len(0)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        self.directory.rename(&self.temporary, &self.name)?;
+        self.held = Some(file);
+        Ok(())
+    }
+
+    /// Removes the record, and what a run that was killed left of its next one: everything is
+    /// there.
     pub fn remove(self) {
+        self.directory.remove(&self.temporary);
         if self.held.is_some() {
             self.directory.remove(&self.name);
         }

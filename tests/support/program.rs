@@ -61,6 +61,13 @@ pub fn start_from(
     run_command(command)
 }
 
+/// Starts another program, which runs it.
+pub fn start_with(other: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Running {
+    let mut command = Command::new(other);
+    command.args(arguments);
+    run_command(command)
+}
+
 fn run_command(mut command: Command) -> Running {
     command.stdin(Stdio::null());
     // A proxy of the machine's would come between the program and the test's tracker.
