@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::peer::{Peer, Record};
 use super::program::{self, Outcome, Running};
 use super::scratch::Scratch;
-use super::torrent::Torrent;
+use super::torrent::{Payload, Torrent};
 
 /// What no run takes, however busy the machine is.
 pub const LIMIT: Duration = Duration::from_secs(40);
@@ -80,6 +82,29 @@ impl Case {
         self.torrent.assert_is_in(&self.out);
         assert_eq!(outcome.stdout.lines().count(), 1, "{outcome:#?}");
         assert!(outcome.stdout.starts_with(&shown(&self.place())), "{outcome:#?}");
+    }
+
+    /// The pieces that are in the files and right.
+    pub fn pieces_there(&self) -> Vec<usize> {
+        let mut there = Vec::new();
+        for (path, bytes) in self.torrent.files() {
+            let mut found = fs::read(self.out.join(path)).unwrap_or_default();
+            found.resize(bytes.len(), 0);
+            there.append(&mut found);
+        }
+        let Payload { piece_length, bytes, .. } = &self.torrent.payload;
+        let pieces = there.chunks(*piece_length).zip(bytes.chunks(*piece_length)).enumerate();
+        pieces.filter(|(_, (there, right))| there == right).map(|(piece, _)| piece).collect()
+    }
+
+    /// Waits until so many pieces are in the files and right.
+    #[track_caller]
+    pub fn wait_for_pieces(&self, count: usize) {
+        let began = Instant::now();
+        while self.pieces_there().len() < count {
+            assert!(began.elapsed() < LIMIT, "waited in vain for {count} pieces");
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Writes what a seeder has to the output directory.

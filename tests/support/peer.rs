@@ -36,6 +36,8 @@ pub struct Behaviour {
     /// Pieces that may be asked for while choked (BEP 6).
     pub allowed_fast: Vec<usize>,
     pub silent: Option<Silent>,
+    /// Sends no more after so many blocks, until it is told to go on.
+    pub rests_after: Option<usize>,
     /// The time that each block takes at least.
     pub block_pause: Duration,
     pub blocks: Blocks,
@@ -53,6 +55,7 @@ impl Default for Behaviour {
             choking: Choking::LetsIn,
             allowed_fast: Vec::new(),
             silent: None,
+            rests_after: None,
             block_pause: Duration::ZERO,
             blocks: Blocks::Honest,
             noise: None,
@@ -217,6 +220,8 @@ struct Shared {
     changed: Condvar,
     over: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
+    /// Says nothing and ends when it is time to go on.
+    rest: Receiver<()>,
 }
 
 impl Shared {
@@ -257,6 +262,7 @@ pub struct Peer {
     shared: Arc<Shared>,
     address: SocketAddr,
     opened: Sender<()>,
+    resting: Mutex<Option<Sender<()>>>,
 }
 
 impl Peer {
@@ -289,6 +295,7 @@ impl Peer {
     fn closed_at(ip: IpAddr, payload: &Payload, behaviour: Behaviour) -> io::Result<Self> {
         let listener = TcpListener::bind((ip, 0))?;
         let address = listener.local_addr()?;
+        let (resting, rest) = bounded(0);
         let shared = Arc::new(Shared {
             payload: payload.clone(),
             behaviour,
@@ -296,16 +303,22 @@ impl Peer {
             changed: Condvar::new(),
             over: AtomicBool::new(false),
             streams: Mutex::default(),
+            rest,
         });
         let server = Arc::clone(&shared);
         let (opened, opens) = bounded(1);
         thread::spawn(move || opens.recv().map(|()| listen(&listener, &server)));
-        Ok(Self { shared, address, opened })
+        Ok(Self { shared, address, opened, resting: Mutex::new(Some(resting)) })
     }
 
     /// Lets in whoever waits and whoever comes.
     pub fn open(&self) {
         let _open_already = self.opened.try_send(());
+    }
+
+    /// Ends the rest of a peer that rests, or will.
+    pub fn go_on(&self) {
+        self.resting.lock().unwrap().take();
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -333,6 +346,7 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.shared.over.store(true, SeqCst);
+        self.go_on();
         let _wakes_the_accept = TcpStream::connect(self.address);
         for stream in self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _gone = stream.shutdown(Shutdown::Both);
@@ -658,6 +672,9 @@ impl Connection<'_> {
         self.sent += 1;
         if !self.send_block(piece, begin, bytes)? {
             return Ok(false);
+        }
+        if self.shared.behaviour.rests_after == Some(self.sent) {
+            let _told = self.shared.rest.recv();
         }
         self.next_block = Instant::now() + self.shared.behaviour.block_pause;
         if self.shared.behaviour.silent == Some(Silent::AfterBlocks(self.sent)) {
