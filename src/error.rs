@@ -116,6 +116,11 @@ pub enum Fatal {
 }
 
 impl Fatal {
+    /// Whether a file is not as it should be: somebody else changed it, or the disk fails.
+    pub fn blames_a_file(&self) -> bool {
+        matches!(self, Self::CreateFile(..) | Self::FileIo(..) | Self::MakeDirectory(..))
+    }
+
     /// The exit status that belongs to it.
     pub fn status(&self) -> Status {
         match self {

@@ -115,10 +115,12 @@ impl Coordinator<'_> {
         let look = self.look();
         self.shared.with_swarm(|swarm| swarm.stop());
         let deadline = Instant::now() + RECORD_TIMEOUT;
-        if outcome.is_err() {
-            self.wait_for_writer();
-        }
-        if outcome.is_ok() || self.look().had == 0 {
+        // A record made now would take for ours what somebody else put there, or a failed disk has.
+        let doubtful = match &outcome {
+            Ok(()) => false,
+            Err(fatal) => self.wait_for_writer().is_err() || fatal.blames_a_file(),
+        };
+        if outcome.is_ok() || doubtful || self.look().had == 0 {
             self.recorder.remove();
         } else {
             self.record(true);
@@ -350,18 +352,22 @@ impl Coordinator<'_> {
         }));
     }
 
-    /// What has arrived is verified and written, so that the next run finds it.
-    fn wait_for_writer(&self) {
+    /// What has arrived is verified and written, so that the next run finds it. Fails if a file is
+    /// not where it was.
+    fn wait_for_writer(&self) -> Result<(), Fatal> {
         let deadline = Instant::now() + FINISH_TIMEOUT;
         if self.shared.to_writer.try_send(ToWriter::Finish).is_err() {
-            return;
+            return Ok(());
         }
         while let Ok(event) = self.events.recv_deadline(deadline) {
-            if matches!(event, Event::Finished) {
-                return;
+            match event {
+                Event::Finished => return Ok(()),
+                Event::Failed(fatal) if fatal.blames_a_file() => return Err(fatal),
+                _ => {}
             }
         }
         info!("the writer did not finish in time");
+        Ok(())
     }
 
     /// Tells `stopped` to every tracker that knows us, after `completed` if the data came in this

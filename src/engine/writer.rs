@@ -115,7 +115,12 @@ impl Writer {
                     chunks.put(chunk);
                     done
                 }
-                ToWriter::Finish => return self.report(Event::Finished),
+                ToWriter::Finish => {
+                    if let Err(fatal) = self.storage.check_all_in_place() {
+                        self.report(Event::Failed(fatal));
+                    }
+                    return self.report(Event::Finished);
+                }
             };
             if let Err(fatal) = done {
                 failed = true;
@@ -212,6 +217,8 @@ impl Writer {
                 self.accuse(guilty);
             }
         }
+        let length = self.geometry.length_of(index) as usize;
+        self.storage.check_in_place(self.geometry.offset_of(index), length)?;
         let done = self.shared.with_swarm(|swarm| {
             swarm.on_verified(index);
             swarm.picker.is_done()

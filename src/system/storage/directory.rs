@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fstat, mkdirat, open, openat, renameat, statat, syncfs,
+    AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, open, openat, renameat, statat, syncfs,
     unlinkat,
 };
 use rustix::io::Errno;
@@ -126,6 +126,26 @@ impl Directory {
         }
     }
 
+    /// Whether the whole path of `file`, walked anew, still leads to `ours`, which was opened there,
+    /// and that has `length` bytes at least. Where it can't be known it counts as so.
+    pub fn has(&self, file: &Path, ours: &File, length: u64) -> bool {
+        let place = |found: &fs::Metadata| (found.dev(), found.ino());
+        match (fs::symlink_metadata(self.path_of(file)), ours.metadata()) {
+            (Ok(named), Ok(ours)) => place(&named) == place(&ours) && named.len() >= length,
+            (Err(error), _) => !is_gone(&error),
+            _ => true,
+        }
+    }
+
+    /// Whether the directory's own path still leads to it.
+    pub fn is_in_place(&self) -> bool {
+        match (statat(CWD, &self.path, AtFlags::empty()), fstat(&*self.root)) {
+            (Ok(named), Ok(ours)) => (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino),
+            (Err(error), _) => !is_gone(&error.into()),
+            _ => true,
+        }
+    }
+
     /// Flushes all that the file system of the directory holds.
     pub fn sync_all(&self) -> io::Result<()> {
         // A path only leads somewhere: what is to be flushed must be open for reading.
@@ -235,6 +255,10 @@ fn step(parent: BorrowedFd<'_>, name: &OsStr, make: bool) -> Result<OwnedFd, Err
         }
         entered => entered,
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn nanoseconds(seconds: i64, rest: i64) -> i64 {

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -28,8 +29,18 @@ pub(super) enum Backing {
 #[derive(Debug)]
 struct Open {
     index: usize,
+    /// Below the output directory.
+    path: PathBuf,
+    /// Bytes when it is complete; it has them from the start.
+    length: u64,
     file: File,
     writable: bool,
+}
+
+impl Open {
+    fn new(index: usize, output: &OutputFile, file: File, writable: bool) -> Self {
+        Self { index, path: output.path.clone(), length: output.length, file, writable }
+    }
 }
 
 /// The output files.
@@ -74,10 +85,10 @@ impl Files {
     ) -> Result<(&File, Backing), Fatal> {
         let open = match self.take(index) {
             Some(open) if open.writable => open,
-            _ => Open { index, file: self.open_to_write(index, output)?, writable: true },
+            _ => Open::new(index, output, self.open_to_write(index, output)?, true),
         };
         let backing = self.backing(index);
-        Ok((self.keep(open), backing))
+        Ok((self.keep(open)?, backing))
     }
 
     /// The file, open for reading; it is an error if it is not there.
@@ -90,10 +101,10 @@ impl Files {
                     let path = self.directory.path_of(&output.path);
                     Fatal::FileIo("read", path, io::ErrorKind::NotFound.into())
                 })?;
-                Open { index, file, writable: false }
+                Open::new(index, output, file, false)
             }
         };
-        Ok(self.keep(open))
+        self.keep(open)
     }
 
     fn open_to_write(&mut self, index: usize, output: &OutputFile) -> Result<File, Fatal> {
@@ -103,7 +114,7 @@ impl Files {
             let reserved = allocate::prepare(&self.directory, output, &file, found, self.kept)?;
             let backing = if reserved { Backing::Reserved } else { Backing::Sparse };
             self.set_backing(index, backing);
-        } else if found.length != output.length {
+        } else if found.length < output.length {
             return Err(self.changed(output));
         }
         Ok(file)
@@ -117,10 +128,17 @@ impl Files {
         }
     }
 
-    /// The error for a file that was deleted, or has not the length that we gave it.
+    /// Fails if a file that is open, out of those that `which` names by their places in the
+    /// torrent, is not to be found by its path: what is written to it would be lost.
+    pub(super) fn check_in_place(&mut self, which: impl Fn(usize) -> bool) -> Result<(), Fatal> {
+        let Self { directory, last, others, .. } = self;
+        let open = others.iter().chain(last.iter());
+        open.filter(|open| which(open.index)).try_for_each(|open| in_place(directory, open))
+    }
+
+    /// The error for a file that is not where it was, or has not the length that we gave it.
     pub(super) fn changed(&self, output: &OutputFile) -> Fatal {
-        let error = io::Error::other("it was deleted or cut while it was being downloaded");
-        Fatal::FileIo("write", self.directory.path_of(&output.path), error)
+        lost(self.directory.path_of(&output.path))
     }
 
     fn take(&mut self, index: usize) -> Option<Open> {
@@ -131,14 +149,15 @@ impl Files {
         Some(self.others.remove(place))
     }
 
-    fn keep(&mut self, open: Open) -> &File {
+    fn keep(&mut self, open: Open) -> Result<&File, Fatal> {
         if let Some(before) = self.last.take() {
             if self.others.len() + 1 >= OPEN_FILES_MAX {
-                self.others.remove(0);
+                // The last moment to see whether what was written is where it belongs.
+                in_place(&mut self.directory, &self.others.remove(0))?;
             }
             self.others.push(before);
         }
-        &self.last.insert(open).file
+        Ok(&self.last.insert(open).file)
     }
 
     /// Does what opens a file; if descriptors have run out, does it again without the kept ones,
@@ -150,6 +169,7 @@ impl Files {
         for _ in 1..DESCRIPTOR_TRIES_MAX {
             match opening(&mut self.directory) {
                 Err(error) if error.is_out_of_descriptors() => {
+                    self.check_in_place(|_| true)?;
                     let kept = self.last.take().is_some() | self.directory.let_go();
                     self.others.clear();
                     if !kept {
@@ -161,4 +181,20 @@ impl Files {
         }
         opening(&mut self.directory)
     }
+}
+
+/// Fails unless the file is still to be found by its path.
+fn in_place(directory: &mut Directory, open: &Open) -> Result<(), Fatal> {
+    if directory.has(&open.path, &open.file, open.length) {
+        return Ok(());
+    }
+    // Something there that is no file makes an error that says more.
+    directory.look(&open.path)?;
+    Err(lost(directory.path_of(&open.path)))
+}
+
+/// The error for what somebody else took away.
+pub(super) fn lost(path: PathBuf) -> Fatal {
+    let why = "it was deleted, moved, replaced or cut while it was being downloaded";
+    Fatal::FileIo("write", path, io::Error::other(why))
 }

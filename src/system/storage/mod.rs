@@ -104,12 +104,31 @@ impl Storage {
         Ok(())
     }
 
+    /// Fails if somebody deleted, moved, replaced or cut one of the files that these bytes are in,
+    /// or a directory above it, since it was opened. A file that is closed meanwhile was looked at
+    /// when that was done.
+    pub fn check_in_place(&mut self, offset: u64, length: usize) -> Result<(), Fatal> {
+        let Self { layout, files, .. } = self;
+        let mut segments = layout.segments(offset, length);
+        segments.try_for_each(|segment| files.check_in_place(|open| open == segment.index))
+    }
+
+    /// The same for every file that is open.
+    pub fn check_all_in_place(&mut self) -> Result<(), Fatal> {
+        self.files.check_in_place(|_| true)
+    }
+
     /// Unmaps everything and sees to it that every file is there and has exactly its length, the
-    /// empty ones too. For a torrent of which every piece was verified: a file that is missing or
-    /// short now was deleted or cut by somebody else, and is an error.
+    /// empty ones too. For a torrent of which every piece was verified: a file that is not
+    /// where it was, or is short, was moved or cut by somebody else, and is an error.
     pub fn finish(&mut self) -> Result<(), Fatal> {
         let Self { layout, files, windows } = self;
         windows.clear();
+        files.directory.let_go();
+        if !files.directory.is_in_place() {
+            return Err(files::lost(files.directory.path().to_path_buf()));
+        }
+        files.check_in_place(|_| true)?;
         for (index, output) in layout.on_disk() {
             let found = files.with_descriptors(|directory| directory.look(&output.path))?;
             let found = found.map(|found| found.length);
