@@ -14,6 +14,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use support::case::Case;
@@ -150,7 +151,7 @@ fn fail(
     arguments.extend([&*trace, &*program]);
     arguments.extend(["--timeout", patience, "--peer", &peer].map(Path::new));
     arguments.extend([&*case.file, &*case.out]);
-    let outcome = program::start_with("strace", arguments).wait(LIMIT);
+    let outcome = program::start_as(Command::new("strace"), arguments).wait(LIMIT);
     let traced = fs::read_to_string(trace).expect("strace is needed");
     (outcome, traced.contains("(INJECTED)"), traced.contains(FIRST))
 }

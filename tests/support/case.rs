@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,11 @@ impl Case {
     /// else uses.
     pub fn start_from(&self, script: &str, peers: &[&Peer], options: &[&str]) -> Running {
         program::start_from(script, self.join("zero"), self.arguments(peers, options))
+    }
+
+    /// The same, started as `command` says, which is the program or another one that runs it.
+    pub fn start_as(&self, command: Command, peers: &[&Peer], options: &[&str]) -> Running {
+        program::start_as(command, self.arguments(peers, options))
     }
 
     fn arguments(&self, peers: &[&Peer], options: &[&str]) -> Vec<OsString> {

@@ -45,9 +45,7 @@ pub struct Running {
 
 /// Starts the program with these arguments.
 pub fn start(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Running {
-    let mut command = Command::new(path());
-    command.args(arguments);
-    run_command(command)
+    start_as(Command::new(path()), arguments)
 }
 
 /// Starts it from a shell, whose `script` ends with `exec "$@"`. `$0` is `zero`.
@@ -57,19 +55,17 @@ pub fn start_from(
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> Running {
     let mut command = Command::new("sh");
-    command.args(["-c", script]).arg(zero).arg(path()).args(arguments);
-    run_command(command)
+    command.args(["-c", script]).arg(zero).arg(path());
+    start_as(command, arguments)
 }
 
-/// Starts another program, which runs it.
-pub fn start_with(other: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Running {
-    let mut command = Command::new(other);
-    command.args(arguments);
-    run_command(command)
-}
-
-fn run_command(mut command: Command) -> Running {
-    command.stdin(Stdio::null());
+/// Starts what `command` says, the program or another one that runs it, with these arguments behind
+/// its own.
+pub fn start_as(
+    mut command: Command,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Running {
+    command.args(arguments).stdin(Stdio::null());
     // A proxy of the machine's would come between the program and the test's tracker.
     for variable in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
         command.env_remove(variable).env_remove(variable.to_lowercase());
