@@ -3,47 +3,21 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
-#[path = "support/scratch.rs"]
-mod scratch;
+mod support;
 
-use std::env;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs;
+use std::path::Path;
 
 use rusty_torrent::error::{Fatal, Status};
 use rusty_torrent::system::storage::Storage;
 use rusty_torrent::system::storage::layout::{Layout, OutputFile};
-use scratch::Scratch;
+use support::mount;
 
-/// Set for the second run, to where the file system is mounted.
-const MOUNTED: &str = "RUSTY_TORRENT_TEST_MOUNTED";
 const MIB: u64 = 1 << 20;
 
-/// Runs `test` with the file system that `mount` puts at `$dir`, given a directory `$scratch` and
-/// a file `$image` of 4 MiB in it.
+/// On a file system whose image, if it has one, has 4 MiB.
 fn mounted(name: &str, mount: &str, test: impl FnOnce(&Path)) {
-    if let Some(dir) = env::var_os(MOUNTED) {
-        return test(&PathBuf::from(dir));
-    }
-    let scratch = Scratch::new(name);
-    let (dir, image) = (scratch.join("dir"), scratch.join("image"));
-    fs::create_dir(&dir).unwrap();
-
-    File::create(&image).unwrap().set_len(4 * MIB).unwrap();
-    let script = format!("set -e; {mount}; exec \"$@\"");
-    let status = Command::new("unshare")
-        .args(["--mount", "sh", "-c", &script, "sh"])
-        .arg(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", name, "--nocapture"])
-        .env(MOUNTED, &dir)
-        .env("dir", &dir)
-        .env("image", &image)
-        .status()
-        .expect("unshare (util-linux) is needed");
-    // A signal's death, SIGBUS above all, is a failure as well.
-    let dir = scratch.path().display();
-    assert!(status.success(), "{name} in {dir}: {status}; root and mount(8) are needed");
+    mount::mounted(name, 4 * MIB, mount, test);
 }
 
 fn storage(dir: &Path, lengths: &[u64]) -> Storage {

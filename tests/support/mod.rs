@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 pub mod case;
+pub mod mount;
 pub mod peer;
 pub mod program;
 pub mod scratch;
