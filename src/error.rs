@@ -118,7 +118,12 @@ pub enum Fatal {
 impl Fatal {
     /// Whether a file is not as it should be: somebody else changed it, or the disk fails.
     pub fn blames_a_file(&self) -> bool {
-        matches!(self, Self::CreateFile(..) | Self::FileIo(..) | Self::MakeDirectory(..))
+        match self {
+            Self::CreateFile(_, error) | Self::MakeDirectory(_, error) => !is_full(error),
+            // A disk that is full when it is to flush has lost what was written.
+            Self::FileIo(..) => true,
+            _ => false,
+        }
     }
 
     /// The exit status that belongs to it.
@@ -128,6 +133,13 @@ impl Fatal {
             Self::ReadTorrent(..) | Self::System(..) => Status::Unknown,
             Self::NotBencode(_) => Status::NotBencode,
             Self::BadTorrent(_) => Status::BadTorrent,
+            Self::MakeDirectory(_, error)
+            | Self::CreateFile(_, error)
+            | Self::FileIo(.., error)
+                if is_full(error) =>
+            {
+                Status::DiskFull
+            }
             Self::MakeDirectory(..) => Status::MakeDirectory,
             Self::CreateFile(..) => Status::CreateFile,
             Self::FileIo(..) => Status::FileIo,
@@ -162,11 +174,13 @@ impl fmt::Display for Fatal {
             Self::NotBencode(why) => write!(f, "not a torrent file: {why}"),
             Self::BadTorrent(why) => write!(f, "torrent refused: {why}"),
             Self::MakeDirectory(path, error) => {
-                write!(f, "can't make the directory {}: {error}", path.display())
+                write!(f, "can't make the directory {}: {}", path.display(), Hinted(error))
             }
-            Self::CreateFile(path, error) => write!(f, "can't open {}: {error}", path.display()),
+            Self::CreateFile(path, error) => {
+                write!(f, "can't open {}: {}", path.display(), Hinted(error))
+            }
             Self::FileIo(verb, path, error) => {
-                write!(f, "can't {verb} {}: {error}", path.display())
+                write!(f, "can't {verb} {}: {}", path.display(), Hinted(error))
             }
             Self::DiskFull { path, needed, free, kept } => {
                 let (path, needed, free) = (path.display(), Bytes(*needed), Bytes(*free));
@@ -174,7 +188,7 @@ impl fmt::Display for Fatal {
                 if *kept > 0 {
                     write!(f, " and {} of that to be kept", Bytes(*kept))?;
                 }
-                write!(f, "; make room and run the same command again")
+                f.write_str(HINT_ROOM)
             }
             Self::Busy(record) => write!(
                 f,
@@ -191,9 +205,44 @@ impl fmt::Display for Fatal {
 
 impl std::error::Error for Fatal {}
 
+const HINT_ROOM: &str = "; make room and run the same command again";
+
+/// A file system's error, and what to do if it is full. Not every call lets it say how much room
+/// would be needed.
+struct Hinted<'a>(&'a io::Error);
+
+impl fmt::Display for Hinted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hint = if is_full(self.0) { HINT_ROOM } else { "" };
+        write!(f, "{}{hint}", self.0)
+    }
+}
+
+/// Whether there is no room, or none that the user's quota allows.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_has_its_own_status_and_hint_whatever_failed() {
+        let make = |errno: Errno| Fatal::MakeDirectory("f".into(), errno.into());
+        let create = |errno: Errno| Fatal::CreateFile("f".into(), errno.into());
+        let flush = |errno: Errno| Fatal::FileIo("flush", "f".into(), errno.into());
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            for fatal in [make(errno), create(errno), flush(errno)] {
+                assert_eq!(fatal.status(), Status::DiskFull);
+                assert!(fatal.to_string().ends_with(HINT_ROOM), "{fatal}");
+            }
+        }
+        assert_eq!(make(Errno::IO).status(), Status::MakeDirectory);
+        assert_eq!(create(Errno::IO).status(), Status::CreateFile);
+        assert_eq!(flush(Errno::IO).status(), Status::FileIo);
+        assert_eq!(flush(Errno::IO).to_string(), "can't flush f: Input/output error (os error 5)");
+    }
 
     #[test]
     fn the_table_is_in_order_and_names_each_status_once() {

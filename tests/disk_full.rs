@@ -130,7 +130,7 @@ fn no_inodes_is_an_error_that_says_so() {
         let mut storage = storage(dir, &[100, 100]);
         let (written, error) = fill(&mut storage, 100);
         let error = error.unwrap();
-        assert_eq!((written, error.status()), (100, Status::CreateFile), "{error}");
+        assert_eq!((written, error.status()), (100, Status::DiskFull), "{error}");
         assert!(error.to_string().contains("No space left on device"), "{error}");
     });
 }

@@ -113,10 +113,6 @@ pub(super) fn failed(
             let free = directory.room().unwrap_or(0);
             Fatal::DiskFull { path, needed, free, kept: 0 }
         }
-        Some(Errno::DQUOT) => {
-            log::error!("{}: the disk quota is used up", path.display());
-            Fatal::DiskFull { path, needed, free: 0, kept: 0 }
-        }
         _ => Fatal::FileIo(verb, path, error),
     }
 }
