@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, warn};
-use rustix::io::Errno;
 
 use crate::bitfield::Bitfield;
 use crate::engine::event::Event;
@@ -21,6 +20,7 @@ use crate::limits::{FLUSHED_FILES_MAX, RECORDER_STACK_BYTES};
 use crate::protocol::resume::{FileState, Record};
 use crate::system::resume::ResumeFile;
 use crate::system::storage::directory::Directory;
+use crate::system::storage::flush::flush;
 use crate::system::storage::layout::Layout;
 use crate::units::{Count, Geometry, PieceIndex};
 
@@ -125,8 +125,8 @@ impl Desk {
             // All that the file system holds could take minutes. The record as it was still holds.
             return;
         }
-        let flushed = self
-            .flush(&to_flush)
+        // A file that somebody removed is the writer's to find out.
+        let flushed = flush(&mut self.directory, &self.layout, &to_flush)
             .and_then(|()| Ok(self.look(written)? || pieces != self.record.pieces));
         match flushed {
             Ok(true) => self.record.pieces = pieces,
@@ -152,23 +152,6 @@ impl Desk {
         self.geometry.all_pieces()
     }
 
-    fn flush(&mut self, files: &BTreeSet<usize>) -> Result<(), Fatal> {
-        if files.len() > FLUSHED_FILES_MAX {
-            let flushed = flushed(self.directory.sync_all());
-            let failed = |error| Fatal::FileIo("flush", self.directory.path().into(), error);
-            return flushed.map_err(failed);
-        }
-        for output in files.iter().filter_map(|index| self.layout.file(*index)) {
-            // A file that somebody removed is the writer's to find out.
-            if let Some((file, _)) = self.directory.open_to_read(&output.path)? {
-                let path = self.directory.path_of(&output.path);
-                let failed = |error| Fatal::FileIo("flush", path, error);
-                flushed(file.sync_data()).map_err(failed)?;
-            }
-        }
-        Ok(())
-    }
-
     fn files_of(&self, pieces: impl Iterator<Item = PieceIndex>) -> BTreeSet<usize> {
         let mut files = BTreeSet::new();
         for piece in pieces {
@@ -191,13 +174,4 @@ impl Desk {
         }
         Ok(changed)
     }
-}
-
-/// What a file system that knows no flushing answers is no error: more is not to be had there.
-fn flushed(answer: io::Result<()>) -> io::Result<()> {
-    let unknown = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP];
-    answer.or_else(|error| match Errno::from_io_error(&error) {
-        Some(errno) if unknown.contains(&errno) => Ok(()),
-        _ => Err(error),
-    })
 }

@@ -9,6 +9,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::directory::{Directory, Extent};
+use super::files::Backing;
 use super::layout::{Layout, OutputFile};
 use crate::error::Fatal;
 
@@ -49,15 +50,15 @@ pub(super) fn check_free(
     }
 }
 
-/// Brings a file that was just opened to its length and reserves its blocks. Whether they are
-/// reserved is what it returns: where the file system can't, the file is left sparse.
+/// Brings a file that was just opened to its length and reserves its blocks. Returns how it may be
+/// written: where the file system can't reserve, the file is left with holes.
 pub(super) fn prepare(
     directory: &Directory,
     output: &OutputFile,
     file: &File,
     found: Extent,
     kept: u64,
-) -> Result<bool, Fatal> {
+) -> Result<Backing, Fatal> {
     if found.length > output.length {
         cut(directory, output, file, found.length)?;
     }
@@ -66,17 +67,17 @@ pub(super) fn prepare(
         check_free(directory, &output.path, needed, kept)?;
     }
     if output.length == 0 {
-        return Ok(true);
+        return Ok(Backing::Reserved);
     }
     let reserve = || fallocate(file, FallocateFlags::empty(), 0, output.length);
     match retry_on_intr(reserve) {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(Backing::Reserved),
         Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
             if found.length < output.length {
                 file.set_len(output.length)
                     .map_err(|error| failed(directory, output, "extend", error, output.length))?;
             }
-            Ok(false)
+            Ok(Backing::Unreserved)
         }
         Err(error) => {
             // Some file systems keep what they could get before they ran out of room. Giving it

@@ -20,10 +20,10 @@ pub(super) enum Backing {
     Unprepared,
     /// It has its length, and every block is reserved.
     Reserved,
-    /// It has its length; the disk may be full when a hole in it is filled.
-    Sparse,
-    /// It can't be mapped: positioned writes only.
+    /// It has its length, but can't be mapped, or not safely: positioned writes only.
     Positioned,
+    /// The same, and no room was reserved: that the disk is full may be told by a flush alone.
+    Unreserved,
 }
 
 #[derive(Debug)]
@@ -111,8 +111,7 @@ impl Files {
         let (file, found) =
             self.with_descriptors(|directory| directory.open_to_write(&output.path))?;
         if self.backing(index) == Backing::Unprepared {
-            let reserved = allocate::prepare(&self.directory, output, &file, found, self.kept)?;
-            let backing = if reserved { Backing::Reserved } else { Backing::Sparse };
+            let backing = allocate::prepare(&self.directory, output, &file, found, self.kept)?;
             self.set_backing(index, backing);
         } else if found.length < output.length {
             return Err(self.changed(output));
@@ -126,6 +125,13 @@ impl Files {
             0 => Ok(()),
             kept => allocate::check_free(&self.directory, &output.path, needed as u64, kept),
         }
+    }
+
+    /// The files that were written without their blocks being reserved, by their places in the
+    /// torrent.
+    pub(super) fn unreserved(&self) -> impl Iterator<Item = usize> {
+        let all = self.backing.iter().enumerate();
+        all.filter(|(_, backing)| **backing == Backing::Unreserved).map(|(index, _)| index)
     }
 
     /// Fails if a file that is open, out of those that `which` names by their places in the

@@ -3,8 +3,9 @@
 //!
 //! A store to a page that the kernel can't back (the disk is full, somebody cut the file) is
 //! SIGBUS and death, so the kernel is asked for exactly the pages about to be written right before
-//! each store, and says no with an error: `MADV_POPULATE_WRITE`, Linux 5.14. On an older kernel
-//! only files whose blocks are reserved are mapped.
+//! each store, and says no with an error: `MADV_POPULATE_WRITE`, Linux 5.14. Only files whose blocks
+//! are reserved are mapped: elsewhere, through FUSE or a network, a disk may be found to be full
+//! only when the kernel writes a page back, and then nobody is told.
 //!
 //! A window stays mapped until it is full, or nothing has come for it for long: to map it anew for
 //! each visit costs up to ten times what the copy does, in page tables and dirty marks. So does a
@@ -42,7 +43,7 @@ pub(super) enum Refused {
     Costly,
 }
 
-/// A file to store in.
+/// A file to store in, whose blocks are reserved.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
     /// Its place in the torrent.
@@ -53,8 +54,6 @@ pub(super) struct Target<'a> {
     pub(super) name: &'a Path,
     /// The file's bytes when it is complete; it has been brought to this length.
     pub(super) length: u64,
-    /// Whether its blocks are reserved.
-    pub(super) reserved: bool,
 }
 
 /// The windows that are mapped now, the one used last at the end.
@@ -158,9 +157,6 @@ impl Windows {
         segment: &Segment<'_>,
         stretch: Stretch<'_>,
     ) -> Result<(), Refused> {
-        if !self.populates && !target.reserved {
-            return Err(Refused::Unmappable);
-        }
         self.passed += segment.length as u64;
         let mut done = 0;
         while done < segment.length {

@@ -1,14 +1,15 @@
 //! Owns the output files: where the torrent's bytes lie, and how they get there.
 //!
 //! Bytes are copied into mapped windows of files whose room is reserved. They go to the same place
-//! by positioned writes where a file system or a kernel can't offer that, or where more places are
-//! written in turns than windows are kept: a window that is mapped again for each visit costs more
-//! than it saves. Reading goes by
-//! positioned reads always: they cost less, and a file that somebody cut is an ordinary error.
+//! by positioned writes where a file system can't reserve or map, or where more places are written
+//! in turns than windows are kept: a window that is mapped again for each visit costs more than it
+//! saves. Reading goes by positioned reads always: they cost less, and a file that somebody cut is
+//! an ordinary error.
 
 mod allocate;
 pub mod directory;
 mod files;
+pub mod flush;
 pub mod layout;
 mod map;
 mod stretch;
@@ -118,7 +119,7 @@ impl Storage {
         self.files.check_in_place(|_| true)
     }
 
-    /// Unmaps everything and sees to it that every file is there and has exactly its length, the
+    /// Unmaps everything, flushes what has no reserved room, and sees to it that every file is there and has exactly its length, the
     /// empty ones too. For a torrent of which every piece was verified: a file that is not
     /// where it was, or is short, was moved or cut by somebody else, and is an error.
     pub fn finish(&mut self) -> Result<(), Fatal> {
@@ -129,6 +130,9 @@ impl Storage {
             return Err(files::lost(files.directory.path().to_path_buf()));
         }
         files.check_in_place(|_| true)?;
+        // Where no room could be reserved, only this may tell that the disk is full.
+        let unreserved = files.unreserved().collect();
+        files.with_descriptors(|directory| flush::flush(directory, layout, &unreserved))?;
         for (index, output) in layout.on_disk() {
             let found = files.with_descriptors(|directory| directory.look(&output.path))?;
             let found = found.map(|found| found.length);
@@ -154,20 +158,18 @@ fn write_segment(
     segment: &Segment<'_>,
     stretch: Stretch<'_>,
 ) -> Result<(), Fatal> {
-    let (_, backing) = files.writable(segment.index, segment.file)?;
-    if backing != Backing::Reserved {
-        files.check_free(segment.file, segment.length)?;
-    }
-    if backing != Backing::Positioned {
-        let (file, _) = files.writable(segment.index, segment.file)?;
-        let reserved = backing == Backing::Reserved;
+    let (file, backing) = files.writable(segment.index, segment.file)?;
+    if backing == Backing::Reserved {
         let Segment { index, file: output, .. } = *segment;
-        let target = Target { index, file, name: &output.path, length: output.length, reserved };
+        let target = Target { index, file, name: &output.path, length: output.length };
         match windows.store(target, segment, stretch) {
             Ok(()) => return Ok(()),
             Err(Refused::Unmappable) => files.set_backing(segment.index, Backing::Positioned),
             Err(Refused::Unbacked | Refused::Costly) => {}
         }
+    }
+    if backing == Backing::Unreserved {
+        files.check_free(segment.file, segment.length)?;
     }
     write_positioned(files, segment, stretch)
 }
@@ -242,7 +244,7 @@ mod tests {
         File::create(dir.join("f")).unwrap().set_len(length).unwrap();
         let file = OutputFile { path: "f".into(), length, pad: false };
         let mut storage = Storage::create(dir, Layout::new(vec![file])).unwrap();
-        storage.files.set_backing(0, Backing::Sparse);
+        storage.files.set_backing(0, Backing::Reserved);
         storage
     }
 
@@ -261,7 +263,7 @@ mod tests {
     fn every_way_to_a_file_ends_with_the_same_bytes() {
         let mib = 1u64 << 20;
         for populates in [true, false] {
-            for backing in [Backing::Reserved, Backing::Sparse, Backing::Positioned] {
+            for backing in [Backing::Reserved, Backing::Positioned] {
                 let scratch = Scratch::new(&format!("ways-{populates}-{backing:?}"));
                 let mut storage = sparse(&scratch.0, 5 * mib + 17);
                 storage.files.set_backing(0, backing);
@@ -272,8 +274,7 @@ mod tests {
                 written(&mut storage, 5 * mib, 17);
                 written(&mut storage, 1, 1);
                 written(&mut storage, mib, 4 << 20);
-                let mapped =
-                    backing != Backing::Positioned && (populates || backing == Backing::Reserved);
+                let mapped = backing == Backing::Reserved;
                 assert_eq!(storage.windows.count() > 0, mapped, "{populates} {backing:?}");
                 storage.finish().unwrap();
                 assert_eq!(fs::metadata(scratch.0.join("f")).unwrap().len(), 5 * mib + 17);
@@ -371,7 +372,6 @@ mod tests {
         if let Some(dir) = std::env::var_os(CHILD).map(PathBuf::from) {
             catch_failed_stores().unwrap();
             let mut storage = sparse(&dir, 2 * WINDOW_LENGTH_BYTES);
-            storage.files.set_backing(0, Backing::Reserved);
             // The kernel is not asked for the pages, and somebody cuts the file.
             storage.windows.forget_populating();
             storage.write(0, &[1]).unwrap();
