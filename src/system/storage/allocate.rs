@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, StatFs, fallocate, fstatfs};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::directory::{Directory, Extent};
@@ -50,6 +50,11 @@ pub(super) fn check_free(
     }
 }
 
+/// File systems that write to a new place each time: btrfs, ZFS, bcachefs. A page that was backed a
+/// moment ago may have no room when it is stored to, if it was written back in between: on a full
+/// btrfs it is, though the file's room is reserved and a write finds it.
+const COPY_ON_WRITE: [u64; 3] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
+
 /// Brings a file that was just opened to its length and reserves its blocks. Returns how it may be
 /// written: where the file system can't reserve, the file is left with holes.
 pub(super) fn prepare(
@@ -71,6 +76,7 @@ pub(super) fn prepare(
     }
     let reserve = || fallocate(file, FallocateFlags::empty(), 0, output.length);
     match retry_on_intr(reserve) {
+        Ok(()) if copies_on_write(file) => Ok(Backing::Positioned),
         Ok(()) => Ok(Backing::Reserved),
         Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
             if found.length < output.length {
@@ -86,6 +92,12 @@ pub(super) fn prepare(
             Err(failed(directory, output, "extend", error.into(), needed))
         }
     }
+}
+
+#[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)] // signed or not, by the platform
+fn copies_on_write(file: &File) -> bool {
+    let magic = |found: StatFs| found.f_type as u64 & u64::from(u32::MAX);
+    fstatfs(file).is_ok_and(|found| COPY_ON_WRITE.contains(&magic(found)))
 }
 
 /// Cuts a file that is longer than the torrent says, which never goes unsaid.
