@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use support::case::{Case, LIMIT, shown};
 use support::peer::{Behaviour, Peer, Record};
 use support::program::Outcome;
@@ -79,6 +80,13 @@ fn replace(path: &Path) {
     fs::rename(&other, path).unwrap();
 }
 
+/// In one step, as the others: the program looks when it likes.
+fn replace_by_link(path: &Path, target: &Path) {
+    let other = path.with_extension("other");
+    symlink(target, &other).unwrap();
+    fs::rename(other, path).unwrap();
+}
+
 fn the_file(case: &Case) -> PathBuf {
     case.place().join("sub/file")
 }
@@ -117,17 +125,16 @@ fn a_file_that_is_deleted_moved_or_replaced_is_an_error() {
         ("moved", 17, |at| fs::rename(at, at.with_extension("kept")).unwrap()),
         ("replaced", 17, replace),
         ("a directory", 16, |at| {
-            fs::remove_file(at).unwrap();
-            fs::create_dir(at).unwrap();
+            let other = at.with_extension("other");
+            fs::create_dir(&other).unwrap();
+            renameat_with(CWD, &other, CWD, at, RenameFlags::EXCHANGE).unwrap();
+            fs::remove_file(other).unwrap();
         }),
         ("a link", 16, |at| {
-            fs::rename(at, at.with_extension("kept")).unwrap();
-            symlink(at.with_extension("kept"), at).unwrap();
+            fs::hard_link(at, at.with_extension("kept")).unwrap();
+            replace_by_link(at, &at.with_extension("kept"));
         }),
-        ("a link elsewhere", 16, |at| {
-            fs::remove_file(at).unwrap();
-            symlink("/dev/null", at).unwrap();
-        }),
+        ("a link elsewhere", 16, |at| replace_by_link(at, Path::new("/dev/null"))),
     ];
     for mapped in [true, false] {
         for (what, status, interfere) in ways {
