@@ -152,6 +152,8 @@ pub const HANDSHAKE_TIMEOUT_MS: u32 = 8_000;
 pub const REDIAL_MIN_MS: u32 = 3_000;
 /// But never later than this.
 pub const REDIAL_MAX_MS: u32 = 15 * 60 * 1_000;
+/// And this long while there is no session with anybody.
+pub const REDIAL_LONELY_MAX_MS: u32 = 60 * 1_000;
 /// Stack of a session's thread: it keeps its buffers elsewhere.
 pub const SESSION_STACK_BYTES: usize = 96 << 10;
 

@@ -217,7 +217,8 @@ impl Coordinator<'_> {
             self.met.remove(&ended.session);
         }
         let Ended { address, answered, brought, ref end, .. } = *ended;
-        self.book.on_end(address, end, answered, brought, Instant::now());
+        let lonely = self.look().sessions == 0;
+        self.book.on_end(address, end, (answered, brought), lonely, Instant::now());
     }
 
     fn on_announced(&mut self, announced: Option<Announced>) {

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::limits::{ADDRESSES_MAX, BANNED_MAX, REDIAL_MAX_MS, REDIAL_MIN_MS};
+use crate::limits::{
+    ADDRESSES_MAX, BANNED_MAX, REDIAL_LONELY_MAX_MS, REDIAL_MAX_MS, REDIAL_MIN_MS,
+};
 use crate::policy::conversation::SessionEnd;
 
 const REDIAL_MIN: Duration = Duration::from_millis(REDIAL_MIN_MS as u64);
 const REDIAL_MAX: Duration = Duration::from_millis(REDIAL_MAX_MS as u64);
+const REDIAL_LONELY_MAX: Duration = Duration::from_millis(REDIAL_LONELY_MAX_MS as u64);
 
 struct Entry {
     /// Order of arrival, among those that may be tried at the same time.
@@ -81,13 +84,13 @@ impl PeerBook {
     }
 
     /// The session with `address` ended. `answered`: the peer shook hands; `brought`: it sent
-    /// blocks that were wanted.
+    /// blocks that were wanted; `lonely`: there is no other session now.
     pub fn on_end(
         &mut self,
         address: SocketAddr,
         end: &SessionEnd,
-        answered: bool,
-        brought: bool,
+        (answered, brought): (bool, bool),
+        lonely: bool,
         now: Instant,
     ) {
         let banned = self.banned.contains(&address.ip());
@@ -99,7 +102,8 @@ impl PeerBook {
         }
         entry.failures = if brought { 0 } else { entry.failures.saturating_add(1) };
         let pause = REDIAL_MIN * 2_u32.saturating_pow(entry.failures.saturating_sub(1).min(16));
-        let not_before = now + pause.min(REDIAL_MAX);
+        // It may be our own network that is gone: when it is back, that is to be found out soon.
+        let not_before = now + pause.min(if lonely { REDIAL_LONELY_MAX } else { REDIAL_MAX });
         entry.not_before = Some(not_before);
         self.queue.insert((not_before, entry.number, address));
     }
@@ -160,17 +164,32 @@ mod tests {
         for _ in 0..12 {
             assert_eq!(book.next(now), Some(address(1)));
             assert_eq!(book.next(now), None, "one session at a time");
-            book.on_end(address(1), &DEAD, false, false, now);
+            book.on_end(address(1), &DEAD, (false, false), false, now);
             pauses.push((book.next_at().unwrap() - now).as_secs());
             now = book.next_at().unwrap();
         }
         assert_eq!(pauses, [3, 6, 12, 24, 48, 96, 192, 384, 768, 900, 900, 900]);
         assert_eq!(book.next(now), Some(address(1)));
-        book.on_end(address(1), &SessionEnd::Closed, true, true, now);
+        book.on_end(address(1), &SessionEnd::Closed, (true, true), false, now);
         assert_eq!(book.next_at(), Some(now + REDIAL_MIN), "it brought something");
         book.add(address(2), now);
         assert_eq!(book.next(now + REDIAL_MAX), Some(address(2)), "fresh ones first");
         assert_eq!((book.known(), book.answered()), (2, 1));
+    }
+
+    #[test]
+    fn when_nobody_is_left_it_tries_again_soon() {
+        let mut now = Instant::now();
+        let mut book = PeerBook::default();
+        book.add(address(1), now);
+        let mut pauses = Vec::new();
+        for lonely in [false, false, false, false, true, true, true, false, true] {
+            assert_eq!(book.next(now), Some(address(1)));
+            book.on_end(address(1), &DEAD, (false, false), lonely, now);
+            pauses.push((book.next_at().unwrap() - now).as_secs());
+            now = book.next_at().unwrap();
+        }
+        assert_eq!(pauses, [3, 6, 12, 24, 48, 60, 60, 384, 60]);
     }
 
     #[test]
@@ -183,9 +202,9 @@ mod tests {
         assert_eq!(book.next(now), Some(address(1)));
         assert!(book.ban(address(1).ip()) && book.ban(address(2).ip()));
         assert!(!book.ban(address(1).ip()));
-        book.on_end(address(1), &SessionEnd::Banned, true, true, now);
+        book.on_end(address(1), &SessionEnd::Banned, (true, true), false, now);
         assert_eq!(book.next(now), Some(address(3)));
-        book.on_end(address(3), &SessionEnd::Ourselves, true, false, now);
+        book.on_end(address(3), &SessionEnd::Ourselves, (true, false), false, now);
         assert_eq!(book.next_at(), None);
         assert!(!book.add(address(2), now) && !book.add(address(3), now));
     }
@@ -198,7 +217,7 @@ mod tests {
         assert!((0..max).all(|number| book.add(address(number), now)));
         assert!(!book.add(address(max), now));
         assert_eq!(book.next(now), Some(address(0)));
-        book.on_end(address(0), &DEAD, false, false, now);
+        book.on_end(address(0), &DEAD, (false, false), false, now);
         assert!(book.add(address(max), now));
         assert_eq!(book.known(), ADDRESSES_MAX);
         assert!(std::iter::from_fn(|| book.next(now)).all(|dialled| dialled != address(0)));

@@ -351,7 +351,8 @@ impl World {
 
     fn free_slot(&mut self, peer: usize, end: &SessionEnd, answered: bool, brought: bool) {
         self.busy -= 1;
-        self.book.on_end(address(peer), end, answered, brought, self.time());
+        let lonely = self.swarm.sessions() == 0;
+        self.book.on_end(address(peer), end, (answered, brought), lonely, self.time());
         self.dial();
     }
 
