@@ -12,9 +12,9 @@ use sha1::{Digest, Sha1};
 
 use crate::error::Fatal;
 use crate::limits::{
-    FILES_MAX, NAME_LENGTH_MAX_BYTES, PATH_DEPTH_MAX, PATH_LENGTH_MAX_BYTES,
-    PIECE_LENGTH_MAX_BYTES, RENAMED_MAX, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES, TRACKERS_MAX,
-    URL_LENGTH_MAX_BYTES,
+    FILES_MAX, FOREIGN_TEXT_MAX_CHARS, NAME_LENGTH_MAX_BYTES, PATH_DEPTH_MAX,
+    PATH_LENGTH_MAX_BYTES, PIECE_LENGTH_MAX_BYTES, RENAMED_MAX, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES,
+    TRACKERS_MAX, URL_LENGTH_MAX_BYTES,
 };
 use crate::protocol::bencode::Value;
 use crate::protocol::names::{self, SafePath};
@@ -260,7 +260,16 @@ fn list_of_strings(value: Value<'_>) -> Option<Vec<&[u8]>> {
 
 fn safe_path(top: Option<&SafePath>, original: &[&[u8]]) -> Result<SafePath, String> {
     SafePath::new(top, original.iter().copied())
-        .map_err(|refused| format!("{refused}: {}", Foreign::new(&original.join(&b'/'))))
+        .map_err(|refused| format!("{refused}: {}", shown(original)))
+}
+
+/// A path as the torrent gives it, to be shown. A name may have megabytes: of more bytes than these
+/// nothing would be seen.
+fn shown(original: &[&[u8]]) -> String {
+    const SEEN_BYTES: usize = 4 * FOREIGN_TEXT_MAX_CHARS;
+    let components = original.iter().flat_map(|name| [b"/", *name]).skip(1);
+    let seen: Vec<u8> = components.flatten().copied().take(SEEN_BYTES).collect();
+    Foreign::new(&seen).to_string()
 }
 
 /// The files, while they are read.
@@ -356,7 +365,7 @@ impl Contents {
     fn add_renamed(&mut self, original: &[&[u8]], path: &SafePath) {
         self.renamed_count += 1;
         if self.renamed.len() < RENAMED_MAX {
-            let original = Foreign::new(&original.join(&b'/')).to_string();
+            let original = shown(original);
             self.renamed.push(Renamed { original, path: path.as_str().into() });
         }
     }

@@ -115,7 +115,7 @@ impl SafePath {
         let Some(tag) = &self.tag else { return };
         let name_at = self.path.rfind('/').map_or(0, |slash| slash + 1);
         let name = self.path.split_off(name_at);
-        self.path.push_str(&tagged(&name, tag));
+        self.path.push_str(&tagged(name.as_bytes(), tag));
     }
 }
 
@@ -186,28 +186,38 @@ impl fmt::Display for Tag {
 
 /// One component as a name that every file system of Linux takes. Not for empty ones and dots.
 fn safe_name(component: &[u8]) -> String {
-    let mut name = String::with_capacity(component.len());
-    for chunk in component.utf8_chunks() {
-        let plain = |char: char| if is_plain(char) && char != '/' { char } else { '_' };
-        name.extend(chunk.valid().chars().map(plain));
-        name.extend((!chunk.invalid().is_empty()).then_some('_'));
+    match safe(component, NAME_LENGTH_MAX_BYTES) {
+        (name, true) => name,
+        (_, false) => tagged(component, &Tag::of(iter::once(component))),
     }
-    if name.len() <= NAME_LENGTH_MAX_BYTES {
-        return name;
-    }
-    tagged(&name, &Tag::of(iter::once(component)))
 }
 
-/// `name` with `tag` before its extension, no longer than a name may be.
-fn tagged(name: &str, tag: &Tag) -> String {
-    let dot = name.rfind('.').filter(|dot| *dot > 0);
-    let (stem, extension) = dot
-        .and_then(|dot| name.split_at_checked(dot))
-        .filter(|(_, extension)| extension.len() <= EXTENSION_LENGTH_MAX_BYTES)
-        .unwrap_or((name, ""));
-    let room = NAME_LENGTH_MAX_BYTES - Tag::LENGTH - extension.len();
-    let fits = |(at, char): &(usize, char)| at + char.len_utf8() <= room;
-    let kept: String = stem.char_indices().take_while(fits).map(|(_, char)| char).collect();
+/// As much of `name` as `room` bytes hold once it is safe, and whether that is all. A name may have
+/// megabytes: what is not kept takes no memory.
+fn safe(name: &[u8], room: usize) -> (String, bool) {
+    let mut kept = String::new();
+    for chunk in name.utf8_chunks() {
+        let plain = |char: char| if is_plain(char) && char != '/' { char } else { '_' };
+        let invalid = (!chunk.invalid().is_empty()).then_some('_');
+        for char in chunk.valid().chars().map(plain).chain(invalid) {
+            if kept.len() + char.len_utf8() > room {
+                return (kept, false);
+            }
+            kept.push(char);
+        }
+    }
+    (kept, true)
+}
+
+/// `name`, safe, with `tag` before its extension, no longer than a name may be.
+fn tagged(name: &[u8], tag: &Tag) -> String {
+    let dot = name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0);
+    let parts = dot.and_then(|dot| name.split_at_checked(dot));
+    let (stem, extension) = parts
+        .map(|(stem, extension)| (stem, safe(extension, EXTENSION_LENGTH_MAX_BYTES)))
+        .filter(|(_, (_, is_whole))| *is_whole)
+        .map_or((name, String::new()), |(stem, (extension, _))| (stem, extension));
+    let (kept, _) = safe(stem, NAME_LENGTH_MAX_BYTES - Tag::LENGTH - extension.len());
     format!("{kept}{tag}{extension}")
 }
 
