@@ -304,7 +304,8 @@ fn farewell() -> u64 {
         + thread(RESOLVER_STACK_BYTES)
         + ANNOUNCER_BUFFERS_BYTES as u64
         + TRACKER_REPLY_USUAL_BYTES
-        + table(PEERS_PER_REPLY_MAX, 32) * 3 / 2
+        // Its peers, and where each of them is among them.
+        + table(PEERS_PER_REPLY_MAX, 32 + 8) * 3 / 2
 }
 
 #[cfg(test)]

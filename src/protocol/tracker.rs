@@ -1,7 +1,6 @@
 //! Owns what HTTP and UDP trackers have in common: the announce, the answer, what can go wrong,
 //! and what of an answer is believed (BEP 3, BEP 12).
 
-use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -185,13 +184,23 @@ pub fn min_interval(seconds: i64) -> Option<Duration> {
 /// [`PEERS_PER_REPLY_MAX`]. IPv4 addresses written as IPv6 become IPv4. Our own address is not
 /// known here: a connection to ourselves shows by its peer id.
 pub fn usable_peers(peers: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
-    let mut seen = HashSet::new();
-    peers
-        .into_iter()
-        .map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()))
-        .filter(|peer| can_be_dialled(*peer) && seen.insert(*peer))
-        .take(PEERS_PER_REPLY_MAX)
-        .collect()
+    let mut usable: Vec<SocketAddr> = Vec::new();
+    // Where each of them is, by address: a set of addresses would take more than the list itself.
+    let mut sorted: Vec<usize> = Vec::new();
+    for peer in peers {
+        if usable.len() == PEERS_PER_REPLY_MAX {
+            break;
+        }
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let place = sorted.binary_search_by_key(&Some(&peer), |at| usable.get(*at));
+        if let Err(place) = place
+            && can_be_dialled(peer)
+        {
+            sorted.insert(place, usable.len());
+            usable.push(peer);
+        }
+    }
+    usable
 }
 
 fn can_be_dialled(peer: SocketAddr) -> bool {
