@@ -92,6 +92,10 @@ impl SafePath {
         if depth == above {
             return Err(Refused::Nothing);
         }
+        // What was changed may have to be told apart later.
+        if changed && path.len() + Tag::LENGTH > PATH_LENGTH_MAX_BYTES {
+            return Err(Refused::TooLong);
+        }
         Ok(Self { path, tag: changed.then(|| Tag::of(components)) })
     }
 
@@ -223,6 +227,7 @@ fn tagged(name: &[u8], tag: &Tag) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Component, Path};
     use std::time::Duration;
 
     use super::*;
@@ -353,7 +358,21 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_bytes_the_path_stays_below() {
+    fn a_path_that_is_told_apart_is_no_longer_than_any() {
+        // 12 * 252 + 38 bytes of directories and their slashes, so that 10 are left.
+        let full: Vec<&[u8]> = [vec![[b'd'; 251].as_slice(); 12], vec![&[b'd'; 37]]].concat();
+        let with = |name: &'static [u8]| [full.as_slice(), &[name]].concat();
+        let longest = path(&with(b"0123456789")).unwrap();
+        assert_eq!(longest.len(), PATH_LENGTH_MAX_BYTES);
+        assert_eq!(path(&with(b"0123456789a")), Err(Refused::TooLong));
+        assert_eq!(path(&with(b"01\x0145")), Err(Refused::TooLong));
+        let [one, other] = [with(b"\x01"), with(b"\x02")];
+        let apart = settled(&[&one, &other]).unwrap();
+        assert!(apart.iter().all(|path| path.len() == PATH_LENGTH_MAX_BYTES), "{apart:?}");
+    }
+
+    #[test]
+    fn whatever_the_bytes_the_paths_stay_below() {
         let mut rng = fastrand::Rng::with_seed(7);
         let pieces: [&[u8]; 14] = [
             b".",
@@ -371,27 +390,45 @@ mod tests {
             "ß".as_bytes(),
             &[b'y'; 130],
         ];
-        let mut made = 0;
-        for _ in 0..20_000 {
-            let components: Vec<Vec<u8>> = (0..rng.usize(..5))
-                .map(|_| {
-                    (0..rng.usize(..5))
-                        .flat_map(|_| *rng.choice(&pieces).unwrap())
-                        .copied()
-                        .collect()
-                })
-                .collect();
-            let Ok(path) = path(&components.iter().map(Vec::as_slice).collect::<Vec<_>>()) else {
-                continue;
-            };
-            made += 1;
-            assert!(!components.contains(&b"..".to_vec()));
-            for name in path.split('/') {
-                assert!(!["", ".", ".."].contains(&name), "{path:?}");
-                assert!(name.len() <= NAME_LENGTH_MAX_BYTES, "{path:?}");
-                assert!(name.chars().all(is_plain), "{path:?}");
+        let component = |rng: &mut fastrand::Rng| -> Vec<u8> {
+            match rng.u8(..8) {
+                0 => (0..rng.usize(..300)).map(|_| rng.u8(..)).collect(),
+                _ => (0..rng.usize(..5))
+                    .flat_map(|_| *rng.choice(&pieces).unwrap())
+                    .copied()
+                    .collect(),
+            }
+        };
+        let top = SafePath::new(None, [b"top".as_slice()]).unwrap();
+        let (mut made, mut sets) = (0, 0);
+        for _ in 0..10_000 {
+            let top = rng.bool().then_some(&top);
+            let mut paths = Vec::new();
+            for _ in 0..rng.usize(1..4) {
+                let components: Vec<Vec<u8>> = match rng.u8(..20) {
+                    0 => (0..rng.usize(90..110)).map(|_| vec![b'x'; rng.usize(1..60)]).collect(),
+                    _ => (0..rng.usize(..5)).map(|_| component(&mut rng)).collect(),
+                };
+                let path = SafePath::new(top, components.iter().map(Vec::as_slice));
+                assert!(path.is_err() || !components.contains(&b"..".to_vec()));
+                paths.extend(path);
+            }
+            made += paths.len();
+            sets += usize::from(!paths.is_empty() && settle(&mut paths).is_ok());
+            for path in paths.iter().map(SafePath::as_str) {
+                assert!(path.len() <= PATH_LENGTH_MAX_BYTES, "{path:?}");
+                assert!(path.split('/').count() <= PATH_DEPTH_MAX, "{path:?}");
+                assert!(top.is_none() || path.starts_with("top/"), "{path:?}");
+                for name in path.split('/') {
+                    assert!(!["", ".", ".."].contains(&name), "{path:?}");
+                    assert!(name.len() <= NAME_LENGTH_MAX_BYTES, "{path:?}");
+                    assert!(name.chars().all(is_plain), "{path:?}");
+                }
+                let normal = |part| matches!(part, Component::Normal(_));
+                assert!(Path::new(path).components().all(normal), "{path:?}");
+                assert!(Path::new("/dir").join(path).starts_with("/dir"), "{path:?}");
             }
         }
-        assert!(made > 5_000, "{made}");
+        assert!(made > 5_000 && sets > 3_000, "{made} {sets}");
     }
 }
