@@ -17,7 +17,7 @@ use crate::limits::{
     TRACKERS_MAX, URL_LENGTH_MAX_BYTES,
 };
 use crate::protocol::bencode::Value;
-use crate::protocol::names::{self, SafePath};
+use crate::protocol::names::{self, SafePath, Tag};
 use crate::text::Foreign;
 use crate::units::{Bytes, Geometry, InfoHash, PieceIndex};
 
@@ -122,10 +122,10 @@ impl Measures {
                 if key != b"path" && key != b"path.utf-8" {
                     continue;
                 }
-                let components = path.list().into_iter().flatten().take(PATH_DEPTH_MAX + 1);
-                let components = components.filter_map(Value::bytes);
-                let mut length = 0;
-                for component in components {
+                let components = path.list().into_iter().flatten().filter_map(Value::bytes);
+                let named = components.filter(|component| !component.is_empty());
+                let mut length = Tag::LENGTH;
+                for component in named.take(PATH_DEPTH_MAX + 1) {
                     measures.components += 1;
                     length += component.len().min(NAME_LENGTH_MAX_BYTES) + 1;
                 }
@@ -498,7 +498,12 @@ mod tests {
         let files = vec![file(60, &["b", "cc"]), file_with(40, &["d"], "path.utf-8", "no list")];
         let several = Measures::of(&torrent(multi(files)));
         assert_eq!((several.files, several.components), (3, 4));
-        assert_eq!(several.path_bytes, 5 + (5 + 1 + 5) + (5 + 1 + 2));
+        let tag = Tag::LENGTH;
+        assert_eq!(several.path_bytes, (5 + (5 + 1 + tag + 5) + (5 + 1 + tag + 2)) as u64);
+        let empty = vec![""; PATH_DEPTH_MAX + 1];
+        let hidden =
+            Measures::of(&torrent(multi(vec![file(1, &[&empty[..], &["name"]].concat())])));
+        assert_eq!((hidden.components, hidden.path_bytes), (2, (5 + (5 + 1 + tag + 5)) as u64));
         assert_eq!(Measures::of(b"d4:infod6:pieces"), Measures::default());
         assert_eq!(Measures::of(b"d4:infodee").pieces, 0);
         assert_eq!(Measures::of(b"le"), Measures::default());

@@ -166,10 +166,11 @@ fn twice(paths: &[SafePath]) -> Vec<usize> {
 
 /// `~` and the start of a hash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Tag([u8; 4]);
+pub struct Tag([u8; 4]);
 
 impl Tag {
-    const LENGTH: usize = 9;
+    /// Bytes that it has.
+    pub const LENGTH: usize = 9;
 
     fn of<'a>(components: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut original = Sha1::new();
