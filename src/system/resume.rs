@@ -42,14 +42,9 @@ impl ResumeFile {
         name: &str,
         length_max: u64,
     ) -> Result<(Self, Vec<u8>), Fatal> {
-        let mut kept =
-            name.len().min(NAME_LENGTH_MAX_BYTES - 1 - SUFFIX.len() - TEMPORARY_SUFFIX.len());
-        while !name.is_char_boundary(kept) {
-            kept -= 1;
-        }
-        let name = format!(".{}{SUFFIX}", name.get(..kept).unwrap_or_default());
-        let temporary = format!("{name}{TEMPORARY_SUFFIX}").into();
-        let mut file = Self { directory, name: name.into(), temporary, held: None };
+        let (name, temporary) = names_beside(name);
+        let (name, temporary) = (name.into(), temporary.into());
+        let mut file = Self { directory, name, temporary, held: None };
         let bytes = match file.lock(false)? {
             Some(held) => {
                 let mut bytes = Vec::new();
@@ -148,5 +143,43 @@ impl ResumeFile {
     /// Its path, for people.
     pub fn path(&self) -> PathBuf {
         self.directory.path_of(&self.name)
+    }
+}
+
+/// What the record of the torrent called `name` is called, and until it is whole. Neither is `name`
+/// itself: 237 dots and the suffix, say, are no longer than a name may be.
+fn names_beside(name: &str) -> (String, String) {
+    let mut kept = NAME_LENGTH_MAX_BYTES - 1 - SUFFIX.len() - TEMPORARY_SUFFIX.len();
+    loop {
+        let start = (0..=kept).rev().find_map(|end| name.get(..end)).unwrap_or_default();
+        let record = format!(".{start}{SUFFIX}");
+        let temporary = format!("{record}{TEMPORARY_SUFFIX}");
+        if kept == 0 || ![record.as_str(), &temporary].contains(&name) {
+            return (record, temporary);
+        }
+        kept -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_torrent_has_the_name_of_its_own_record() {
+        let dots = ".".repeat(237);
+        let cases = [
+            ("a.iso".to_owned(), ".a.iso.rusty_torrent"),
+            ("ü".repeat(127), "ü.rusty_torrent"),
+            ("x".repeat(255), "x.rusty_torrent"),
+            (format!("{dots}{SUFFIX}"), "..rusty_torrent"),
+            (format!("{dots}{SUFFIX}{TEMPORARY_SUFFIX}"), "..rusty_torrent"),
+        ];
+        for (name, end) in cases {
+            let (record, temporary) = names_beside(&name);
+            assert!(record.starts_with('.') && record.ends_with(end), "{record}");
+            assert!(temporary.len() <= NAME_LENGTH_MAX_BYTES && temporary != record);
+            assert!(name != record && name != temporary, "{name}");
+        }
     }
 }
