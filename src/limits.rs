@@ -106,6 +106,8 @@ pub const REJECTS_MAX: u32 = 200;
 pub const REJECT_PAUSE_MS: u32 = 500;
 /// A peer that says nothing at all for this long is gone.
 pub const SILENCE_MAX_MS: u32 = 180_000;
+/// And this long if it was asked for something.
+pub const SILENCE_ASKED_MAX_MS: u32 = 60_000;
 /// A keep-alive is sent when nothing was said for this long.
 pub const KEEP_ALIVE_MS: u32 = 100_000;
 /// While other addresses wait for a free place, a peer that could send must bring a block this

@@ -238,6 +238,7 @@ impl Session<'_> {
         self.unread.clear();
         let bytes = bytes.get(..begin + count).unwrap_or_default();
         let now = Instant::now();
+        self.conversation.on_bytes(now);
         // What is passed over is never unread, so nothing was kept before it.
         let skipped = self.to_skip.min(count);
         self.to_skip -= skipped;
@@ -269,7 +270,9 @@ impl Session<'_> {
         self.unread.resize(length, 0);
         let read = self.link.read(self.unread.get_mut(kept..).unwrap_or(&mut []));
         self.unread.truncate(kept + read.clone().ok().flatten().unwrap_or(0));
-        read?;
+        if read?.is_some() {
+            self.conversation.on_bytes(Instant::now());
+        }
         if self.unread.len() < length {
             return Ok(());
         }

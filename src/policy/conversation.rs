@@ -13,7 +13,8 @@ use crate::bitfield::Bitfield;
 use crate::limits::{
     ALLOWED_FAST_MAX, CHOKED_MS, HUNGRY_LOOK_MS, IDLE_MESSAGES_BURST_MAX, IDLE_MESSAGES_PER_S_MAX,
     KEEP_ALIVE_MS, LATE_GAIN_MS, LATE_REQUESTS_MAX, NEW_HAVES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX,
-    REJECT_PAUSE_MS, REJECTS_MAX, SILENCE_MAX_MS, SNUB_MS, UNASKED_BLOCKS_MAX, USELESS_MS,
+    REJECT_PAUSE_MS, REJECTS_MAX, SILENCE_ASKED_MAX_MS, SILENCE_MAX_MS, SNUB_MS,
+    UNASKED_BLOCKS_MAX, USELESS_MS,
 };
 use crate::policy::picker::Arrival;
 use crate::policy::pipeline::Pipeline;
@@ -27,6 +28,7 @@ use crate::units::{Block, Geometry, PieceIndex, SessionId};
 const MESSAGES_FIRST_BYTES: usize = 16;
 const SNUB: Duration = Duration::from_millis(SNUB_MS as u64);
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS as u64);
+const SILENCE_ASKED_MAX: Duration = Duration::from_millis(SILENCE_ASKED_MAX_MS as u64);
 const KEEP_ALIVE: Duration = Duration::from_millis(KEEP_ALIVE_MS as u64);
 const CHOKED: Duration = Duration::from_millis(CHOKED_MS as u64);
 const USELESS: Duration = Duration::from_millis(USELESS_MS as u64);
@@ -144,6 +146,8 @@ pub struct Conversation {
     began: Instant,
     last_turn: Instant,
     last_heard: Instant,
+    /// When the oldest request went out of those that are not answered, given up ones among them.
+    asked: Instant,
     last_said: Instant,
     last_block: Option<Instant>,
     first_unchoke: Option<Instant>,
@@ -193,6 +197,7 @@ impl Conversation {
             began: now,
             last_turn: now,
             last_heard: now,
+            asked: now,
             last_said: now,
             last_block: None,
             first_unchoke: None,
@@ -264,7 +269,7 @@ impl Conversation {
 
     /// When the session must take a turn even if nothing comes.
     pub fn deadline(&self) -> Instant {
-        let mut deadline = (self.last_heard + SILENCE_MAX).min(self.last_said + KEEP_ALIVE);
+        let mut deadline = self.silent_at().min(self.last_said + KEEP_ALIVE);
         if let Some(snub) = self.snub_at() {
             deadline = deadline.min(snub);
         }
@@ -291,6 +296,11 @@ impl Conversation {
     }
 
     // ---- what comes ----------------------------------------------------------------------------
+
+    /// Takes note that something came, if only a part of a message.
+    pub fn on_bytes(&mut self, now: Instant) {
+        self.last_heard = now;
+    }
 
     /// Takes in one message. Returns the block that it brought, if it brought one that was asked
     /// for; its data are the message's.
@@ -705,6 +715,9 @@ impl Conversation {
                 }
                 let ahead = u32::try_from(self.requests.len() + 1).unwrap_or(u32::MAX);
                 let late = early.is_none();
+                if self.requests.is_empty() && !self.pipeline.is_snubbed() {
+                    self.asked = now;
+                }
                 self.requests.push_back(Request { block, sent: now, ahead, late, again });
             }
         }
@@ -803,6 +816,15 @@ impl Conversation {
         }
     }
 
+    /// When the peer must have said something.
+    fn silent_at(&self) -> Instant {
+        let gone = self.last_heard + SILENCE_MAX;
+        if self.requests.is_empty() {
+            return gone;
+        }
+        gone.min(self.asked.max(self.last_heard) + SILENCE_ASKED_MAX)
+    }
+
     /// When the peer must have brought something, if others wait for its place. Only the first
     /// unchoke buys time, so flapping does not.
     fn useless_at(&self) -> Instant {
@@ -812,7 +834,7 @@ impl Conversation {
     }
 
     fn check_patience(&self, swarm: &Swarm, now: Instant) -> Result<(), SessionEnd> {
-        if now >= self.last_heard + SILENCE_MAX {
+        if now >= self.silent_at() {
             return Err(SessionEnd::Silent);
         }
         if swarm.others_wait && now >= self.useless_at() {
@@ -887,6 +909,31 @@ mod tests {
         let later = start + Duration::from_secs(3);
         let asked = turn(&mut choking, &mut swarm, &[Message::AllowedFast(2)], later);
         assert!(!asked.is_empty() && asked.iter().all(|(piece, _)| *piece == 2), "{asked:?}");
+    }
+
+    #[test]
+    fn silence_is_borne_shorter_by_who_has_asked() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let ends = |seeder: &mut Conversation, swarm: &mut Swarm, now| {
+            seeder.reconcile(swarm, &mut Vec::new(), &mut 100, now).err()
+        };
+        let mut swarm = swarm(8, start);
+        let mut choking = seeder(1, &mut swarm, start);
+        assert_eq!(ends(&mut choking, &mut swarm, after(179)), None);
+        assert_eq!(ends(&mut choking, &mut swarm, after(180)), Some(SessionEnd::Silent));
+
+        let mut owing = seeder(2, &mut swarm, start);
+        // What came before it was asked is long ago.
+        owing.on_bytes(after(5));
+        owing.on_message(&Message::Unchoke, after(5)).unwrap();
+        assert_eq!(ends(&mut owing, &mut swarm, after(100)), None);
+        assert_eq!(ends(&mut owing, &mut swarm, after(159)), None);
+        owing.on_bytes(after(159));
+        // It may be slow, but it is there.
+        assert_eq!(ends(&mut owing, &mut swarm, after(218)), None);
+        assert!(owing.deadline() <= after(219));
+        assert_eq!(ends(&mut owing, &mut swarm, after(219)), Some(SessionEnd::Silent));
     }
 
     #[test]
