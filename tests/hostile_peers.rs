@@ -132,6 +132,28 @@ fn whoever_breaks_a_rule_is_left_and_another_brings_everything() {
 }
 
 #[test]
+fn what_a_peer_allows_and_rejects_is_asked_for_once() {
+    let case = Case::new(Torrent::single("allows and rejects", LENGTH, PIECE));
+    let payload = &case.torrent.payload;
+    let bad = Peer::start(
+        payload,
+        odd(|odd| {
+            odd.choking = Choking::Never;
+            odd.allowed_fast = (0..payload.pieces()).collect();
+            odd.blocks = Blocks::Rejected;
+        }),
+    );
+    let honest = Peer::closed(payload, Behaviour::default());
+    let run = case.start(&[&bad, &honest], &[]);
+    // All that was allowed is rejected in the end.
+    bad.wait_until(|bad| bad.sent.len() > payload.pieces());
+    honest.open();
+    case.assert_complete(&run.wait(support::case::LIMIT));
+    let blocks = 2 * payload.pieces();
+    assert!(bad.record().requests.len() <= blocks, "{}", bad.record().requests.len());
+}
+
+#[test]
 fn peers_that_bring_nothing_keep_nobody_from_finishing() {
     let sent = |bad: &Record| !bad.sent.is_empty();
     let told = |bad: &Record| bad.first.is_some();

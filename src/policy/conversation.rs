@@ -465,7 +465,10 @@ impl Conversation {
         };
         self.close(&request);
         self.given_up.push(request.block);
-        if !self.chokes_us {
+        if self.chokes_us {
+            // If this was allowed it is no longer: asked again, it would be rejected again at once.
+            self.allowed_fast.retain(|piece| *piece != request.block.piece);
+        } else {
             self.rejects += 1;
             // A peer that comes to itself first answers what was cancelled meanwhile.
             if !self.pipeline.is_snubbed() {
@@ -934,6 +937,26 @@ mod tests {
         assert_eq!(ends(&mut owing, &mut swarm, after(218)), None);
         assert!(owing.deadline() <= after(219));
         assert_eq!(ends(&mut owing, &mut swarm, after(219)), Some(SessionEnd::Silent));
+    }
+
+    #[test]
+    fn what_was_allowed_and_is_rejected_is_asked_once() {
+        let now = Instant::now();
+        let mut swarm = swarm(8, now);
+        let mut peer = seeder(1, &mut swarm, now);
+        let allowed = [Message::AllowedFast(2), Message::AllowedFast(3)];
+        let mut asked = turn(&mut peer, &mut swarm, &allowed, now);
+        asked.sort_unstable();
+        assert_eq!(asked, [(2, 0), (2, BLOCK_LENGTH), (3, 0), (3, BLOCK_LENGTH)]);
+        let length = BLOCK_LENGTH;
+        let reject = |(piece, begin)| Message::Reject(Range { piece, begin, length });
+        assert_eq!(turn(&mut peer, &mut swarm, &[reject(asked[0])], now), []);
+        let brought = [Message::Piece(3, 0, &DATA), reject(asked[1])];
+        assert_eq!(turn(&mut peer, &mut swarm, &brought, now), []);
+        // It keeps its word about the other one, and may give it again.
+        assert_eq!(turn(&mut peer, &mut swarm, &[reject(asked[3])], now), []);
+        let again = turn(&mut peer, &mut swarm, &[Message::AllowedFast(3)], now);
+        assert_eq!(again, [(3, BLOCK_LENGTH)]);
     }
 
     #[test]
