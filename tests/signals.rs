@@ -3,13 +3,17 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rusty_torrent::limits::FAREWELL_BUDGET_MS;
 
 use support::case::{Case, LIMIT, pieces_asked};
 use support::peer::{Behaviour, Peer, Silent};
+use support::program;
+use support::scratch::Scratch;
 use support::torrent::Torrent;
 use support::tracker::{Fault, Tracker};
 
@@ -81,6 +85,40 @@ fn a_stop_without_any_peer_or_answer_is_as_quick() {
     let outcome = run.wait(LIMIT);
     outcome.assert_status(7);
     assert!(asked.elapsed() < SOON, "{outcome:#?}");
+}
+
+#[test]
+fn a_stop_while_the_torrent_comes_out_of_a_pipe_is_as_quick() {
+    let scratch = Scratch::new("stopped reading");
+    let pipe = scratch.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for signal in ["TERM", "INT"] {
+        for is_open in [false, true] {
+            let run = program::start([&pipe, &scratch.join("out")]);
+            // It has been opened, and nothing comes.
+            let _writer = is_open.then(|| File::options().write(true).open(&pipe).unwrap());
+            wait_until_caught(run.id());
+            run.signal(signal);
+            let outcome = run.wait(SOON);
+            outcome.assert_status(7);
+            assert!(!scratch.join("out").exists());
+        }
+    }
+}
+
+/// Waits until the process catches SIGINT and SIGTERM.
+fn wait_until_caught(process: u32) {
+    let both = 1 << (2 - 1) | 1 << (15 - 1);
+    let until = Instant::now() + LIMIT;
+    loop {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        if u64::from_str_radix(caught.trim(), 16).unwrap() & both == both {
+            return;
+        }
+        assert!(Instant::now() < until, "it never catches them");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Hears SIGINT and SIGTERM: the first asks the run to end, the second ends the process at once.
+//! As long as nobody listens there is nothing to be saved, and the first does.
 //! Of the signals that the process sends itself, none is its death without a word.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -14,8 +15,11 @@ use signal_hook::iterator::Signals;
 use crate::error::Status;
 use crate::limits::SIGNALS_STACK_BYTES;
 
-/// Signals are caught and kept until somebody listens.
-pub struct Caught(Signals);
+/// Signals are caught, and nobody listens yet.
+pub struct Caught {
+    signals: Signals,
+    nobody_listens: Arc<AtomicBool>,
+}
 
 /// Catches signals from now on.
 ///
@@ -27,7 +31,13 @@ pub fn catch() -> io::Result<Caught> {
     // So Rust ends when there is no memory, once it has said so.
     let status = i32::from(Status::Unknown.code());
     flag::register_conditional_shutdown(SIGABRT, status, Arc::new(AtomicBool::new(true)))?;
-    Ok(Caught(Signals::new([SIGINT, SIGTERM])?))
+    let nobody_listens = Arc::new(AtomicBool::new(true));
+    let status = i32::from(Status::Unfinished.code());
+    for signal in [SIGINT, SIGTERM] {
+        // The torrent may be a pipe that nobody writes to: no thread would wake from that read.
+        flag::register_conditional_shutdown(signal, status, Arc::clone(&nobody_listens))?;
+    }
+    Ok(Caught { signals: Signals::new([SIGINT, SIGTERM])?, nobody_listens })
 }
 
 impl Caught {
@@ -36,7 +46,7 @@ impl Caught {
     /// # Errors
     /// The system has no thread for it.
     pub fn listen(self) -> io::Result<Receiver<()>> {
-        let mut signals = self.0;
+        let mut signals = self.signals;
         let (sender, receiver) = bounded(1);
         let wait = move || {
             for (earlier, _) in signals.forever().enumerate() {
@@ -48,6 +58,7 @@ impl Caught {
         };
         let builder = thread::Builder::new().name("signals".into()).stack_size(SIGNALS_STACK_BYTES);
         builder.spawn(wait)?;
+        self.nobody_listens.store(false, Ordering::SeqCst);
         Ok(receiver)
     }
 }
