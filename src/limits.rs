@@ -117,10 +117,15 @@ pub const USELESS_MS: u32 = 10_000;
 pub const CHOKED_MS: u32 = 35_000;
 /// Answers to a peer wait, or are left out, when this much waits for it to read already.
 pub const OUTBOX_MAX_BYTES: usize = 8 << 10;
-/// Messages without any use that a peer may send in one second, on average over its session.
-pub const IDLE_MESSAGES_PER_S_MAX: u32 = 500;
-/// And on top of these, at any moment: a peer may tell at length what it has when it joins.
-pub const IDLE_MESSAGES_BURST_MAX: u32 = 50_000;
+/// Noise is what a peer says without bringing anything: a message without use counts 1, and so does
+/// a read of its socket. In the long run it may make so much of it in a second; a block that was
+/// wanted and a piece that is news make up for some.
+pub const NOISE_PER_S_MAX: u32 = 100;
+/// And on top of it, at any moment: a choke turns down as many requests as are out, one by one.
+pub const NOISE_BURST_MAX: u32 = 20_000;
+/// In a message without use as many bytes count 1 more. A block makes up for as many: a read that
+/// brings a part of one brings more than this, on whatever line.
+pub const NOISE_BYTES: u32 = 256;
 /// A session with room for work that finds none looks again after this long.
 pub const HUNGRY_LOOK_MS: u32 = 500;
 /// And a peer is late if another one would bring the block this much sooner: with less to gain, it
@@ -152,7 +157,7 @@ pub const DIAL_TIMEOUT_MS: u32 = 4_000;
 pub const HANDSHAKE_TIMEOUT_MS: u32 = 8_000;
 /// An address that failed is tried again after this long; twice as long after each failure more.
 pub const REDIAL_MIN_MS: u32 = 3_000;
-/// But never later than this.
+/// But never later than this. Whoever makes too much noise has to wait so long at once.
 pub const REDIAL_MAX_MS: u32 = 15 * 60 * 1_000;
 /// And this long while there is no session with anybody.
 pub const REDIAL_LONELY_MAX_MS: u32 = 60 * 1_000;

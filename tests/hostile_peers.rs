@@ -1,16 +1,20 @@
 //! The built program among peers that misbehave in every way that the tests' peer knows: it gets
 //! every byte from whoever is honest, and is done with the others as it should be.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+#![allow(clippy::print_stdout)] // what was measured
 
 mod support;
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use rusty_torrent::limits::REDIAL_MIN_MS;
+use rusty_torrent::limits::{MEMORY_DEFAULT_BYTES, REDIAL_MIN_MS};
 
 use support::case::Case;
-use support::peer::{Behaviour, Blocks, Choking, Greeting, Noise, Peer, Record, Silent, Tells};
+use support::peer::{
+    Behaviour, Blocks, Choking, Flood, Greeting, Noise, Peer, Record, Silent, Tells,
+};
 use support::torrent::{Torrent, file};
 
 const PIECE: usize = 32 << 10;
@@ -85,6 +89,24 @@ fn oddities_that_do_no_harm_do_not_end_a_session() {
 }
 
 #[test]
+fn a_seed_that_tells_a_hundred_thousand_pieces_one_by_one_is_kept() {
+    const PIECES: usize = 100_000;
+    const SMALL: usize = 64;
+    for fast in [true, false] {
+        let case = Case::new(Torrent::single(&format!("haves {fast}"), PIECES * SMALL, SMALL));
+        // All but a little is there: so many pieces take a debug build too long.
+        case.seed();
+        let mut bytes = fs::read(case.place()).unwrap();
+        bytes[..100 * SMALL].fill(0);
+        fs::write(case.place(), bytes).unwrap();
+        let tells = odd(|odd| (odd.tells, odd.fast) = (Tells::Haves, fast));
+        let peer = Peer::start(&case.torrent.payload, tells);
+        case.complete(&[&peer], &[]);
+        assert_eq!((peer.record().connections, peer.record().sent.len()), (1, 100));
+    }
+}
+
+#[test]
 fn every_request_of_a_leech_is_turned_down() {
     for fast in [true, false] {
         let case = Case::new(Torrent::single(&format!("leech {fast}"), LENGTH, PIECE));
@@ -116,11 +138,7 @@ fn whoever_breaks_a_rule_is_left_and_another_brings_everything() {
         ("2 GiB message", odd(|odd| odd.noise = Some(Noise::HugeLength))),
         ("long block", odd(|odd| odd.noise = Some(Noise::LongBlock))),
         ("no such piece", odd(|odd| odd.noise = Some(Noise::HaveOutOfRange))),
-        ("keep-alives", odd(|odd| odd.noise = Some(Noise::KeepAlives))),
-        ("haves", odd(|odd| odd.noise = Some(Noise::Haves))),
-        ("requests", odd(|odd| odd.noise = Some(Noise::Requests))),
-        ("requests, old", odd(|odd| (odd.noise, odd.fast) = (Some(Noise::Requests), false))),
-        ("unchokes", odd(|odd| odd.noise = Some(Noise::Unchokes))),
+        ("too many blocks", odd(|odd| odd.noise = Some(Noise::Flood(Flood::Blocks)))),
     ];
     for_each(cases, |name, behaviour| {
         // None of them ends the connection.
@@ -128,6 +146,43 @@ fn whoever_breaks_a_rule_is_left_and_another_brings_everything() {
             beside_an_honest_peer(name, behaviour, |bad| bad.connections > 0 && bad.open == 0);
         let banned = outcome.contains("sent wrong data and is banned");
         assert_eq!(banned, name.starts_with("corrupt"), "{outcome}");
+    });
+}
+
+#[test]
+fn whoever_floods_is_left_and_not_dialled_again() {
+    let floods = |flood| odd(|odd| odd.noise = Some(Noise::Flood(flood)));
+    let cases = vec![
+        ("keep-alives", floods(Flood::KeepAlives)),
+        ("haves", floods(Flood::Haves)),
+        ("requests", floods(Flood::Requests)),
+        ("requests, old", Behaviour { fast: false, ..floods(Flood::Requests) }),
+        ("cancels", floods(Flood::Cancels)),
+        ("unchokes", floods(Flood::Unchokes)),
+        ("flaps", floods(Flood::Flaps)),
+        ("flaps, old", Behaviour { fast: false, ..floods(Flood::Flaps) }),
+        ("interest", floods(Flood::Interest)),
+        ("hints", floods(Flood::Hints)),
+        ("hellos", floods(Flood::Hellos)),
+        ("unknown", floods(Flood::Unknown)),
+        ("long unknown", floods(Flood::LongUnknown)),
+        ("drips", floods(Flood::Drips)),
+    ];
+    for_each(cases, |name, behaviour| {
+        let case = Case::new(Torrent::single(&format!("flood of {name}"), LENGTH, PIECE));
+        let bad = Peer::start(&case.torrent.payload, behaviour);
+        // Slow enough that whoever merely broke a rule would be dialled again meanwhile.
+        let pause = Duration::from_millis(2 * u64::from(REDIAL_MIN_MS)) / 61;
+        let slow = Behaviour { block_pause: pause, ..Behaviour::default() };
+        let honest = Peer::closed(&case.torrent.payload, slow);
+        let run = case.start(&[&bad, &honest], &["-vv"]);
+        bad.wait_until(|bad| bad.connections > 0 && bad.open == 0);
+        honest.open();
+        let outcome = run.wait(support::case::LIMIT);
+        case.assert_complete(&outcome);
+        let said = format!("{}: a flood of what brings nothing", bad.address());
+        assert!(outcome.stderr.contains(&said), "{name}: {outcome:#?}");
+        assert_eq!((bad.record().connections, honest.record().connections), (1, 1), "{name}");
     });
 }
 
@@ -162,6 +217,10 @@ fn peers_that_bring_nothing_keep_nobody_from_finishing() {
         ("tells nothing", (odd(|odd| odd.tells = Tells::Nothing), told)),
         ("never lets in", (odd(|odd| odd.choking = Choking::Never), |bad| bad.interested > 0)),
         (
+            "slow handshake",
+            (odd(|odd| odd.greeting = Greeting::Trickles), |bad| bad.handshakes > 0),
+        ),
+        (
             "after accept",
             (odd(|odd| odd.silent = Some(Silent::AfterAccept)), |bad| bad.connections > 0),
         ),
@@ -182,6 +241,8 @@ fn peers_that_bring_nothing_keep_nobody_from_finishing() {
         ("wrong begin", (odd(|odd| odd.blocks = Blocks::WrongBegin), sent)),
         // One of them may be wrong data for a block that is asked for.
         ("unasked blocks", (odd(|odd| odd.blocks = Blocks::Unrequested), sent)),
+        ("overflowing blocks", (odd(|odd| odd.blocks = Blocks::Overflowing), sent)),
+        ("empty blocks", (odd(|odd| odd.blocks = Blocks::Empty), sent)),
         ("short blocks", (odd(|odd| odd.blocks = Blocks::Short), sent)),
         ("resets", (odd(|odd| odd.blocks = Blocks::ResetInside(9)), |bad| bad.sent.len() >= 9)),
         ("trickles", (odd(|odd| odd.blocks = Blocks::Trickle), sent)),
@@ -293,8 +354,8 @@ fn a_crowd_of_every_kind_keeps_nobody_from_finishing() {
         odd(|odd| odd.silent = Some(Silent::AfterBlocks(3))),
         odd(|odd| odd.silent = Some(Silent::InsideFirstBlock)),
         odd(|odd| odd.choking = Choking::Flaps(2, Duration::from_millis(50))),
-        odd(|odd| odd.noise = Some(Noise::Requests)),
-        odd(|odd| odd.noise = Some(Noise::KeepAlives)),
+        odd(|odd| odd.noise = Some(Noise::Flood(Flood::Requests))),
+        odd(|odd| odd.noise = Some(Noise::Flood(Flood::KeepAlives))),
         odd(|odd| odd.has = Some(vec![1, 3])),
     ];
     let mut peers: Vec<Peer> =
@@ -302,6 +363,142 @@ fn a_crowd_of_every_kind_keeps_nobody_from_finishing() {
     let slow = Behaviour { block_pause: Duration::from_millis(20), ..Behaviour::default() };
     peers.push(Peer::start(payload, slow));
     case.complete(&peers.iter().collect::<Vec<_>>(), &[]);
+}
+
+/// Forty ways to be of no use, or worse. What good blocks there are come slowly.
+fn forty() -> Vec<Behaviour> {
+    let slow = Duration::from_millis(200);
+    let noise = |noise| odd(|odd| odd.noise = Some(noise));
+    let floods = |flood| noise(Noise::Flood(flood));
+    let blocks = |blocks| odd(|odd| odd.blocks = blocks);
+    let tells = |tells| odd(|odd| odd.tells = tells);
+    let silent = |silent| odd(|odd| odd.silent = Some(silent));
+    let greeting = |greeting| odd(|odd| odd.greeting = greeting);
+    let forty = [
+        greeting(Greeting::WrongInfoHash),
+        greeting(Greeting::EchoesPeerId),
+        greeting(Greeting::Http),
+        greeting(Greeting::Closes),
+        greeting(Greeting::Trickles),
+        silent(Silent::AfterAccept),
+        silent(Silent::AfterHandshake),
+        silent(Silent::AfterBitfield),
+        silent(Silent::AfterBlocks(3)),
+        silent(Silent::InsideFirstBlock),
+        tells(Tells::LongBitfield),
+        tells(Tells::ShortBitfield),
+        tells(Tells::LateBitfield),
+        tells(Tells::Twice),
+        noise(Noise::HugeLength),
+        noise(Noise::LongBlock),
+        noise(Noise::HaveOutOfRange),
+        floods(Flood::KeepAlives),
+        floods(Flood::Haves),
+        floods(Flood::Requests),
+        floods(Flood::Cancels),
+        floods(Flood::Flaps),
+        floods(Flood::Interest),
+        floods(Flood::Hints),
+        floods(Flood::Hellos),
+        floods(Flood::Unknown),
+        floods(Flood::LongUnknown),
+        floods(Flood::Blocks),
+        floods(Flood::Drips),
+        odd(|odd| odd.choking = Choking::Flaps(1, Duration::from_millis(5))),
+        blocks(Blocks::Corrupt),
+        blocks(Blocks::CorruptShare(50)),
+        blocks(Blocks::WrongPiece),
+        blocks(Blocks::WrongBegin),
+        blocks(Blocks::Overflowing),
+        blocks(Blocks::Short),
+        blocks(Blocks::Unrequested),
+        blocks(Blocks::ResetInside(2)),
+        blocks(Blocks::Trickle),
+        blocks(Blocks::Rejected),
+    ];
+    forty.map(|behaviour| Behaviour { block_pause: slow, ..behaviour }).into()
+}
+
+#[test]
+fn one_honest_peer_among_forty_hostile_ones_is_enough() {
+    const BLOCK: usize = 16 << 10;
+    let case = Case::new(Torrent::single("forty", 256 * BLOCK, 4 * BLOCK));
+    let payload = &case.torrent.payload;
+    // Some of them are of use at times. The honest one is to be there before they have all ended,
+    // and slow enough to see them come again.
+    let hostile: Vec<Peer> =
+        forty().into_iter().map(|behaviour| Peer::start(payload, behaviour)).collect();
+    let slow = Behaviour { block_pause: Duration::from_millis(25), ..Behaviour::default() };
+    let honest = Peer::start(payload, slow);
+    let mut peers: Vec<&Peer> = hostile.iter().collect();
+    peers.push(&honest);
+    let (outcome, most) = case.start(&peers, &[]).watch(support::case::LIMIT);
+    case.assert_complete(&outcome);
+    println!("{:?}, {most:?}", outcome.elapsed);
+    assert_eq!(hostile.len(), 40);
+    assert!(hostile.iter().all(|peer| peer.record().connections > 0), "all had their turn");
+    let record = honest.record();
+    assert_eq!(record.connections, 1, "the honest one is kept");
+    // What the others spoil is fetched again, and in the end it is asked for what they are late
+    // with; that is little.
+    assert!(record.sent.len() <= 256 * 5 / 4, "{} blocks", record.sent.len());
+    assert!(most.anonymous > 0 && most.anonymous <= MEMORY_DEFAULT_BYTES / 2, "{most:?}");
+    // In a debug build. One that could go on would take a core.
+    assert!(most.worked < Duration::from_secs(2), "{most:?}");
+}
+
+#[test]
+#[ignore = "measures for a minute; with --release and --nocapture"]
+fn the_rate_of_an_honest_peer_beside_forty_hostile_ones() {
+    const BLOCK: usize = 16 << 10;
+    let run = |name: &str, length: usize, pause, hostile: Vec<Behaviour>| {
+        let case = Case::new(Torrent::single(name, length, 16 * BLOCK));
+        let payload = &case.torrent.payload;
+        let hostile: Vec<Peer> =
+            hostile.into_iter().map(|behaviour| Peer::start(payload, behaviour)).collect();
+        let honest = Peer::start(payload, Behaviour { block_pause: pause, ..Behaviour::default() });
+        let mut peers: Vec<&Peer> = hostile.iter().collect();
+        peers.push(&honest);
+        let (outcome, most) = case.start(&peers, &[]).watch(support::case::LIMIT);
+        case.assert_complete(&outcome);
+        let again = hostile.iter().map(|peer| peer.record().connections).sum::<usize>();
+        println!(
+            "{name}: {:.2} s, worked {:?}, {} KiB, the honest one sent {} of {} blocks, \
+             {again} connections to {} others",
+            outcome.elapsed.as_secs_f64(),
+            most.worked,
+            most.anonymous / 1024,
+            honest.record().sent.len(),
+            length.div_ceil(BLOCK),
+            hostile.len(),
+        );
+    };
+    let paces = [("as fast as it can", 512 << 20, 0), ("8 MiB a second", 64 << 20, 1950)];
+    for (pace, length, pause) in paces {
+        let pause = Duration::from_micros(pause);
+        run(&format!("alone, {pace}"), length, pause, vec![]);
+        run(&format!("beside forty, {pace}"), length, pause, forty());
+    }
+    let floods = [
+        Flood::KeepAlives,
+        Flood::Haves,
+        Flood::Requests,
+        Flood::Cancels,
+        Flood::Unchokes,
+        Flood::Flaps,
+        Flood::Interest,
+        Flood::Hints,
+        Flood::Hellos,
+        Flood::Unknown,
+        Flood::LongUnknown,
+        Flood::Blocks,
+        Flood::Drips,
+    ];
+    for flood in floods {
+        let flooder = odd(|odd| odd.noise = Some(Noise::Flood(flood)));
+        let pause = Duration::from_micros(3_900);
+        run(&format!("beside 10 of {flood:?}, 4 MiB a second"), 16 << 20, pause, vec![flooder; 10]);
+    }
 }
 
 #[test]

@@ -16,15 +16,10 @@ use support::tracker::Tracker;
 
 const MIB: u64 = 1 << 20;
 
-/// Runs it to its end, looking all the time at the memory that is its own. Returns the most.
-fn watch(mut running: Running) -> (Outcome, u64) {
-    let status = format!("/proc/{}/status", running.id());
-    let mut most = 0;
-    while running.is_running() {
-        most = anonymous(&fs::read_to_string(&status).unwrap_or_default()).max(most);
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    (running.wait(LIMIT), most)
+/// Runs it to its end. Returns the most memory that was its own.
+fn watch(running: Running) -> (Outcome, u64) {
+    let (outcome, most) = running.watch(LIMIT);
+    (outcome, most.anonymous)
 }
 
 /// Runs it for so long with fifty peers, or to its end. Returns the most memory it took.
@@ -45,13 +40,6 @@ fn watch_for(case: &Case, behaviour: &Behaviour, options: &[&str], length: Durat
     let connected = peers.iter().filter(|peer| peer.record().handshakes > 0).count();
     println!("{}: {} KiB, {connected} peers: {}", case.torrent.name, most / 1024, status.stderr);
     most
-}
-
-/// Bytes of memory that no file is behind. A process that has ended has none.
-fn anonymous(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }
 
 /// The SIZE that an error names as needed.

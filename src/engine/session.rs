@@ -238,14 +238,14 @@ impl Session<'_> {
         self.unread.clear();
         let bytes = bytes.get(..begin + count).unwrap_or_default();
         let now = Instant::now();
-        self.conversation.on_bytes(now);
+        self.conversation.on_read(now)?;
         // What is passed over is never unread, so nothing was kept before it.
         let skipped = self.to_skip.min(count);
         self.to_skip -= skipped;
         let mut at = kept + skipped;
         while let Some(rest) = bytes.get(at..) {
             if let Some(length) = Message::passed_over(rest) {
-                self.conversation.on_long_message(now)?;
+                self.conversation.on_long_message(length, now)?;
                 self.to_skip = length.saturating_sub(rest.len());
                 at += length;
                 continue;
@@ -271,7 +271,7 @@ impl Session<'_> {
         let read = self.link.read(self.unread.get_mut(kept..).unwrap_or(&mut []));
         self.unread.truncate(kept + read.clone().ok().flatten().unwrap_or(0));
         if read?.is_some() {
-            self.conversation.on_bytes(Instant::now());
+            self.conversation.on_read(Instant::now())?;
         }
         if self.unread.len() < length {
             return Ok(());

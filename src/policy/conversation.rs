@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::bitfield::Bitfield;
 use crate::limits::{
-    ALLOWED_FAST_MAX, CHOKED_MS, HUNGRY_LOOK_MS, IDLE_MESSAGES_BURST_MAX, IDLE_MESSAGES_PER_S_MAX,
-    KEEP_ALIVE_MS, LATE_GAIN_MS, LATE_REQUESTS_MAX, NEW_HAVES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX,
-    REJECT_PAUSE_MS, REJECTS_MAX, SILENCE_ASKED_MAX_MS, SILENCE_MAX_MS, SNUB_MS,
-    UNASKED_BLOCKS_MAX, USELESS_MS,
+    ALLOWED_FAST_MAX, CHOKED_MS, HUNGRY_LOOK_MS, KEEP_ALIVE_MS, LATE_GAIN_MS, LATE_REQUESTS_MAX,
+    NEW_HAVES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX, REJECT_PAUSE_MS, REJECTS_MAX,
+    SILENCE_ASKED_MAX_MS, SILENCE_MAX_MS, SNUB_MS, UNASKED_BLOCKS_MAX, USELESS_MS,
 };
+use crate::policy::noise::Noise;
 use crate::policy::picker::Arrival;
 use crate::policy::pipeline::Pipeline;
 use crate::policy::swarm::Swarm;
@@ -51,6 +51,8 @@ pub enum SessionEnd {
     Broke(&'static str),
     /// The peer sent what can't be read.
     Garbled(Garbled),
+    /// The peer said too much that brings nothing.
+    TooLoud,
     /// The peer is we.
     Ourselves,
     /// The peer sent wrong data.
@@ -70,6 +72,7 @@ impl fmt::Display for SessionEnd {
             Self::Silent => write!(f, "silent for too long"),
             Self::Broke(rule) => write!(f, "broke a rule: {rule}"),
             Self::Garbled(garbled) => write!(f, "broke a rule: {garbled}"),
+            Self::TooLoud => write!(f, "a flood of what brings nothing"),
             Self::Ourselves => write!(f, "it is ourselves"),
             Self::Banned => write!(f, "sent wrong data"),
             Self::Useless => write!(f, "brought nothing while others wait"),
@@ -155,7 +158,7 @@ pub struct Conversation {
     unasked: u32,
     unasked_bytes: u64,
     rejects: u32,
-    idle_messages: u32,
+    noise: Noise,
 }
 
 impl Conversation {
@@ -205,7 +208,7 @@ impl Conversation {
             unasked: 0,
             unasked_bytes: 0,
             rejects: 0,
-            idle_messages: 0,
+            noise: Noise::new(now),
         };
         if ours.extended && theirs.extended {
             extension::encode_hello(&mut conversation.outbox);
@@ -297,9 +300,14 @@ impl Conversation {
 
     // ---- what comes ----------------------------------------------------------------------------
 
-    /// Takes note that something came, if only a part of a message.
-    pub fn on_bytes(&mut self, now: Instant) {
+    /// Takes note of a read of the peer's socket, before the messages that it brought, if only a
+    /// part of one.
+    ///
+    /// # Errors
+    /// The peer is too loud, and the session ends.
+    pub fn on_read(&mut self, now: Instant) -> Result<(), SessionEnd> {
         self.last_heard = now;
+        self.hear_noise(0, now)
     }
 
     /// Takes in one message. Returns the block that it brought, if it brought one that was asked
@@ -313,6 +321,7 @@ impl Conversation {
         now: Instant,
     ) -> Result<Option<Block>, SessionEnd> {
         self.last_heard = now;
+        let mut length = 0;
         match *message {
             Message::Piece(piece, begin, data) => return self.on_block(piece, begin, data, now),
             Message::Choke => self.on_choke(),
@@ -339,6 +348,7 @@ impl Conversation {
             }
             Message::Request(range) => self.on_request(range),
             Message::Extended(extension::HELLO, payload) => {
+                length = payload.len();
                 if let Some(hello) = Hello::decode(payload) {
                     hello.reqq.into_iter().for_each(|reqq| self.pipeline.on_reqq(reqq));
                     self.hello = Some(hello);
@@ -347,30 +357,22 @@ impl Conversation {
             // Nothing is uploaded yet, and hints are not followed.
             Message::Interested | Message::NotInterested | Message::Cancel(_) => {}
             Message::KeepAlive | Message::Suggest(_) | Message::Port(_) => {}
-            Message::Extended(..) | Message::Unknown(_) => {}
+            Message::Extended(_, payload) | Message::Unknown(_, payload) => length = payload.len(),
         }
-        self.count_idle_message(now).map(|()| None)
+        self.hear_noise(length, now).map(|()| None)
     }
 
-    /// Takes note of a message that was too long to be of use.
+    /// Takes note of a message of so many bytes that was too long to be of use.
     ///
     /// # Errors
-    /// The peer broke a rule, and the session ends.
-    pub fn on_long_message(&mut self, now: Instant) -> Result<(), SessionEnd> {
+    /// The peer is too loud, and the session ends.
+    pub fn on_long_message(&mut self, length: usize, now: Instant) -> Result<(), SessionEnd> {
         self.last_heard = now;
-        self.count_idle_message(now)
+        self.hear_noise(length, now)
     }
 
-    /// Messages that bring no block are cheap one by one; a flood of them is not.
-    fn count_idle_message(&mut self, now: Instant) -> Result<(), SessionEnd> {
-        self.idle_messages += 1;
-        let seconds = now.saturating_duration_since(self.began).as_secs();
-        let allowed = u64::from(IDLE_MESSAGES_BURST_MAX)
-            .saturating_add(seconds.saturating_mul(u64::from(IDLE_MESSAGES_PER_S_MAX)));
-        if u64::from(self.idle_messages) > allowed {
-            return Err(SessionEnd::Broke("a flood of messages"));
-        }
-        Ok(())
+    fn hear_noise(&mut self, bytes: usize, now: Instant) -> Result<(), SessionEnd> {
+        if self.noise.hear(bytes, now) { Ok(()) } else { Err(SessionEnd::TooLoud) }
     }
 
     fn on_block(
@@ -392,12 +394,14 @@ impl Conversation {
                     }
                     self.close(&request);
                 }
+                self.noise.make_up_for_block();
                 return Ok(Some(block));
             }
             let overdue = self.overdue.iter().position(|late| *late == block);
             if self.take_owed(block) || overdue.and_then(|at| self.overdue.remove(at)).is_some() {
                 self.last_block = Some(now);
                 self.pipeline.on_late_block();
+                self.noise.make_up_for_block();
                 return Ok(Some(block));
             }
         }
@@ -444,7 +448,11 @@ impl Conversation {
             }
             None => self.new_haves.push(piece),
         }
-        if known { self.count_idle_message(self.last_heard) } else { Ok(()) }
+        if known {
+            return self.hear_noise(0, self.last_heard);
+        }
+        self.noise.make_up_for_news();
+        Ok(())
     }
 
     /// The peer told the whole of what it has.
@@ -458,10 +466,11 @@ impl Conversation {
     }
 
     fn on_reject(&mut self, range: Range, now: Instant) -> Result<(), SessionEnd> {
+        self.hear_noise(0, now)?;
         let request = self.requests.iter().position(|request| Range::from(request.block) == range);
         let Some(request) = request.and_then(|at| self.requests.remove(at)) else {
             self.owed.retain(|block| Range::from(*block) != range);
-            return self.count_idle_message(now);
+            return Ok(());
         };
         self.close(&request);
         self.given_up.push(request.block);
@@ -928,11 +937,11 @@ mod tests {
 
         let mut owing = seeder(2, &mut swarm, start);
         // What came before it was asked is long ago.
-        owing.on_bytes(after(5));
+        owing.on_read(after(5)).unwrap();
         owing.on_message(&Message::Unchoke, after(5)).unwrap();
         assert_eq!(ends(&mut owing, &mut swarm, after(100)), None);
         assert_eq!(ends(&mut owing, &mut swarm, after(159)), None);
-        owing.on_bytes(after(159));
+        owing.on_read(after(159)).unwrap();
         // It may be slow, but it is there.
         assert_eq!(ends(&mut owing, &mut swarm, after(218)), None);
         assert!(owing.deadline() <= after(219));

@@ -3,6 +3,7 @@
 pub mod blame;
 pub mod conversation;
 pub mod memory;
+pub mod noise;
 pub mod peer_book;
 pub mod picker;
 pub mod pipeline;

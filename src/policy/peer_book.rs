@@ -101,9 +101,14 @@ impl PeerBook {
             return;
         }
         entry.failures = if brought { 0 } else { entry.failures.saturating_add(1) };
-        let pause = REDIAL_MIN * 2_u32.saturating_pow(entry.failures.saturating_sub(1).min(16));
-        // It may be our own network that is gone: when it is back, that is to be found out soon.
-        let not_before = now + pause.min(if lonely { REDIAL_LONELY_MAX } else { REDIAL_MAX });
+        let doubled = REDIAL_MIN * 2_u32.saturating_pow(entry.failures.saturating_sub(1).min(16));
+        let pause = match end {
+            SessionEnd::TooLoud => REDIAL_MAX,
+            // It may be our own network that is gone: that it is back is to be found out soon.
+            _ if lonely => doubled.min(REDIAL_LONELY_MAX),
+            _ => doubled.min(REDIAL_MAX),
+        };
+        let not_before = now + pause;
         entry.not_before = Some(not_before);
         self.queue.insert((not_before, entry.number, address));
     }
@@ -190,6 +195,16 @@ mod tests {
             now = book.next_at().unwrap();
         }
         assert_eq!(pauses, [3, 6, 12, 24, 48, 60, 60, 384, 60]);
+    }
+
+    #[test]
+    fn who_was_too_loud_waits_longest_whatever_it_brought() {
+        let now = Instant::now();
+        let mut book = PeerBook::default();
+        book.add(address(1), now);
+        assert_eq!(book.next(now), Some(address(1)));
+        book.on_end(address(1), &SessionEnd::TooLoud, (true, true), true, now);
+        assert_eq!(book.next_at(), Some(now + REDIAL_MAX));
     }
 
     #[test]

@@ -87,8 +87,8 @@ pub enum Message<'a> {
     AllowedFast(u32),
     /// BEP 10: an extension message, by its number, with its payload.
     Extended(u8, &'a [u8]),
-    /// A message of a kind that is not known here.
-    Unknown(u8),
+    /// A message of a kind that is not known here, by its id, with its payload.
+    Unknown(u8, &'a [u8]),
 }
 
 /// Why a stream of messages can't be read on.
@@ -213,9 +213,9 @@ impl<'a> Message<'a> {
             ALLOWED_FAST => Self::AllowedFast(u32_at(payload, 0)),
             EXTENDED => match payload.split_first() {
                 Some((&number, rest)) => Self::Extended(number, rest),
-                None => Self::Unknown(id),
+                None => Self::Unknown(id, payload),
             },
-            _ => Self::Unknown(id),
+            _ => Self::Unknown(id, payload),
         }
     }
 
@@ -241,7 +241,7 @@ impl<'a> Message<'a> {
             Self::Reject(range) => frame_range(out, REJECT, range),
             Self::AllowedFast(piece) => frame(out, ALLOWED_FAST, &[&piece.to_be_bytes()]),
             Self::Extended(number, payload) => frame(out, EXTENDED, &[&[number], payload]),
-            Self::Unknown(id) => frame(out, id, &[]),
+            Self::Unknown(id, payload) => frame(out, id, &[payload]),
         }
     }
 }
@@ -288,7 +288,7 @@ mod tests {
             Message::Reject(range),
             Message::AllowedFast(6),
             Message::Extended(0, b"de"),
-            Message::Unknown(99),
+            Message::Unknown(99, b"what?"),
         ]
     }
 

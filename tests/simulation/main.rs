@@ -9,7 +9,7 @@ mod picker_model;
 mod world;
 
 use peer::{MS, Nature, SECOND, some_pieces};
-use rusty_torrent::limits::{BLOCK_LENGTH, JOBS_MAX, PEERS_DEFAULT};
+use rusty_torrent::limits::{BLOCK_LENGTH, JOBS_MAX, PEERS_DEFAULT, PEERS_MAX};
 use rusty_torrent::units::Geometry;
 use world::{Plan, World, geometry};
 
@@ -43,6 +43,8 @@ fn simulate(plan: impl Fn(&mut fastrand::Rng) -> Plan, mut check: impl FnMut(&Wo
         // Nobody honest is ever banned, and nobody gets away with a lie.
         assert_eq!(world.banned, world.liars);
         assert!(world.banned.iter().all(|peer| world.peers[*peer].sent_wrong));
+        let babbles = |peer: &usize| world.peers[*peer].nature.babbles_every.is_some();
+        assert!(world.too_loud.keys().all(babbles), "{:?}", world.too_loud);
         check(&world);
     }
 }
@@ -146,6 +148,34 @@ fn liars_are_banned_and_nobody_else() {
         Plan { geometry, peers, slots: 50, permits: PERMITS, patience: 3_600 * SECOND }
     };
     simulate(plan, |world| assert!(!world.liars.is_empty()));
+}
+
+#[test]
+fn who_babbles_is_left_for_long_and_nobody_else_is() {
+    let plan = |rng: &mut fastrand::Rng| {
+        let geometry = geometry(1_500, 1);
+        // It takes minutes.
+        let mut peers = vec![Nature { rate: 128 << 10, ..Nature::seed(geometry) }];
+        let none = some_pieces(geometry, 0, rng);
+        // Each gets a piece a millisecond, and says so.
+        peers.extend((0..2).map(|_| Nature {
+            have: none.clone(),
+            gains_every: Some(MS),
+            never_unchokes: true,
+            ..Nature::honest(geometry, rng)
+        }));
+        peers.extend((0..10).map(|_| Nature {
+            rate: 64 << 10,
+            babbles_every: Some(20 * MS),
+            ..Nature::seed(geometry)
+        }));
+        Plan { geometry, peers, slots: PEERS_MAX, permits: PERMITS, patience: 3_600 * SECOND }
+    };
+    simulate(plan, |world| {
+        let babblers: Vec<_> = (3..13).map(|peer| (peer, 1)).collect();
+        assert_eq!(world.too_loud.clone().into_iter().collect::<Vec<_>>(), babblers);
+        assert!(world.peers[..3].iter().all(|peer| peer.connection == 2), "each was kept");
+    });
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct Nature {
     /// It says nothing at all.
     pub silent: bool,
     pub never_unchokes: bool,
+    /// It says what is of no use this often, a hundred times.
+    pub babbles_every: Option<u64>,
     /// Pieces that it allows while it chokes.
     pub allowed_fast: u32,
     /// Nobody answers there.
@@ -64,6 +66,7 @@ impl Nature {
             stalls_after: None,
             silent: false,
             never_unchokes: false,
+            babbles_every: None,
             allowed_fast: 0,
             dead: false,
         }
@@ -131,6 +134,7 @@ pub enum Habit {
     Sleep,
     Wake,
     Gain,
+    Babble,
     Leave,
     /// The block that is on the line has left.
     Sent,
@@ -229,6 +233,7 @@ impl Peer {
         if let Some(every) = self.nature.gains_every {
             self.plans.push((every, Habit::Gain));
         }
+        self.plans.extend(self.nature.babbles_every.map(|every| (every, Habit::Babble)));
     }
 
     /// The connection is over.
@@ -327,6 +332,13 @@ impl Peer {
                 self.send();
             }
             Habit::Gain => self.gain(rng),
+            Habit::Babble => {
+                for _ in 0..50 {
+                    self.say(Message::KeepAlive);
+                    self.say(Message::NotInterested);
+                }
+                self.plans.extend(self.nature.babbles_every.map(|every| (every, Habit::Babble)));
+            }
             Habit::Sent => {
                 if let Some(range) = self.on_the_line.take() {
                     self.blocks_sent += 1;

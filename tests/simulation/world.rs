@@ -89,6 +89,8 @@ pub struct World {
     pub banned: BTreeSet<usize>,
     /// Peers of whom a wrong block reached the writer.
     pub liars: BTreeSet<usize>,
+    /// How often each peer was left for being too loud.
+    pub too_loud: BTreeMap<usize, u32>,
     /// When each piece was verified.
     pub verified_at: BTreeMap<u32, u64>,
     plan: Plan,
@@ -140,6 +142,7 @@ impl World {
             tally: Tally::default(),
             banned: BTreeSet::new(),
             liars: BTreeSet::new(),
+            too_loud: BTreeMap::new(),
             verified_at: BTreeMap::new(),
             permits: plan.permits,
             plan,
@@ -367,6 +370,9 @@ impl World {
         let mut buffer = std::mem::take(&mut session.unread);
         let mut arrived = Vec::new();
         let read = heard.and_then(|bytes| {
+            if !bytes.is_empty() {
+                session.conversation.on_read(now)?;
+            }
             buffer.extend_from_slice(&bytes);
             let rest = self.read(&mut session, &buffer, &mut arrived)?;
             session.unread = buffer[rest..].to_vec();
@@ -510,6 +516,9 @@ impl World {
             self.settle(number, &mut session, block);
         }
         *self.tally.ended.entry(end.to_string()).or_default() += 1;
+        if *end == SessionEnd::TooLoud {
+            *self.too_loud.entry(number).or_default() += 1;
+        }
         self.peers[number].disconnect();
         self.free_slot(number, end, true, session.brought);
     }

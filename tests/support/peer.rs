@@ -74,6 +74,8 @@ pub enum Greeting {
     Http,
     /// Closes the connection instead.
     Closes,
+    /// A byte a second of an honest one.
+    Trickles,
 }
 
 /// How it tells what it has.
@@ -132,6 +134,10 @@ pub enum Blocks {
     WrongPiece,
     /// They say that they begin elsewhere.
     WrongBegin,
+    /// They say that they begin so late that this and their length can't be added up.
+    Overflowing,
+    /// They have no bytes.
+    Empty,
     /// A byte is missing at their end.
     Short,
     /// They are longer than asked.
@@ -162,16 +168,37 @@ pub enum Noise {
     LongUnknown,
     /// A dictionary that is none, as the extension handshake; then it goes on.
     BadHello,
-    /// Without end.
-    KeepAlives,
-    /// Without end.
-    Haves,
-    /// Without end.
-    Requests,
-    /// Without end.
-    Unchokes,
+    /// The same without end, as fast as it is taken, and so are those below.
+    Flood(Flood),
     /// Asks for everything once; then it goes on.
     Leeches,
+}
+
+/// What a peer says again and again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flood {
+    KeepAlives,
+    /// Of one piece.
+    Haves,
+    Requests,
+    Cancels,
+    Unchokes,
+    /// Lets in and chokes, in turn.
+    Flaps,
+    /// Is interested and is not, in turn.
+    Interest,
+    /// BEP 5 and 6: a DHT port, a suggestion and an allowed piece, in turn.
+    Hints,
+    /// Extension handshakes of 16 KiB.
+    Hellos,
+    /// Short messages that nobody knows.
+    Unknown,
+    /// Messages of a mebibyte that nobody knows.
+    LongUnknown,
+    /// Blocks that nobody asked for.
+    Blocks,
+    /// The bytes of a message that nobody knows, each in a packet of its own.
+    Drips,
 }
 
 // ---- what it saw -------------------------------------------------------------------------------
@@ -407,6 +434,7 @@ fn serve(stream: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
         messages,
         choked: true,
         waiting: VecDeque::new(),
+        volunteered: Vec::new(),
         sent: 0,
         next_block: Instant::now(),
         flips: None,
@@ -445,6 +473,13 @@ fn greet(mut stream: &TcpStream, shared: &Shared) -> io::Result<bool> {
             return fall_silent(stream).map(|()| false);
         }
         Greeting::Closes => return Ok(false),
+        Greeting::Trickles => {
+            for byte in &ours {
+                stream.write_all(&[*byte])?;
+                thread::sleep(Duration::from_secs(1));
+            }
+            return Ok(true);
+        }
     }
     stream.write_all(&ours)?;
     Ok(true)
@@ -495,6 +530,9 @@ struct Connection<'a> {
     choked: bool,
     /// Requests that wait for their block.
     waiting: VecDeque<(usize, usize, usize)>,
+    /// Blocks that were sent in the place of others, as piece and begin. The program may have asked
+    /// for one just then, and takes it for the answer: if it is wrong it asks again.
+    volunteered: Vec<(usize, usize)>,
     /// Blocks that were sent.
     sent: usize,
     next_block: Instant,
@@ -630,12 +668,6 @@ impl Connection<'_> {
 
     fn make_noise(&self, noise: Noise) -> io::Result<()> {
         let pieces = self.shared.payload.pieces();
-        let forever = |bytes: &[u8]| {
-            let many = bytes.repeat(1000);
-            loop {
-                self.write(&many)?;
-            }
-        };
         match noise {
             Noise::HugeLength => self.write(&[0x7f, 0xff, 0xff, 0xff, 7]),
             Noise::LongBlock => self.write(&[0, 1, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0]),
@@ -646,16 +678,50 @@ impl Connection<'_> {
                 [20, 99].iter().try_for_each(|id| self.send(*id, &long))
             }
             Noise::BadHello => self.send(20, b"\0li1e"),
-            Noise::KeepAlives => forever(&[0; 4]),
-            Noise::Haves => forever(&message(4, &numbers(&[0]))),
-            Noise::Requests => forever(&message(6, &numbers(&[0, 0, BLOCK_LENGTH]))),
-            Noise::Unchokes => forever(&message(1, &[])),
+            Noise::Flood(flood) => self.flood(flood),
             Noise::Leeches => {
                 self.send(2, &[])?;
                 let request = |piece| message(6, &numbers(&[piece, 0, BLOCK_LENGTH]));
                 self.write(&(0..pieces).flat_map(request).collect::<Vec<_>>())
             }
         }
+    }
+
+    /// Returns when the connection ends.
+    fn flood(&self, flood: Flood) -> io::Result<()> {
+        let block = numbers(&[0, 0, BLOCK_LENGTH]);
+        let long = vec![0; (1 << 20) - 1];
+        let said = match flood {
+            Flood::KeepAlives => vec![0; 4],
+            Flood::Haves => message(4, &numbers(&[0])),
+            Flood::Requests => message(6, &block),
+            Flood::Cancels => message(8, &block),
+            Flood::Unchokes => message(1, &[]),
+            Flood::Flaps => [message(1, &[]), message(0, &[])].concat(),
+            Flood::Interest => [message(2, &[]), message(3, &[])].concat(),
+            Flood::Hints => {
+                let piece = numbers(&[0]);
+                [message(9, &[0x1a, 0xe1]), message(13, &piece), message(17, &piece)].concat()
+            }
+            Flood::Hellos => message(20, &[b"\0d1:v16000:", &[b'x'; 16_000][..], b"e"].concat()),
+            Flood::Unknown => message(99, b"what?"),
+            Flood::LongUnknown => message(99, &long),
+            Flood::Blocks => message(7, &[&block[..8], &[0; BLOCK_LENGTH]].concat()),
+            Flood::Drips => message(99, &long),
+        };
+        let many = said.repeat((64 << 10) / said.len() + 1);
+        loop {
+            match flood {
+                Flood::Drips => self.drip(&said)?,
+                _ => self.write(&many)?,
+            }
+        }
+    }
+
+    /// Writes each byte in a packet of its own.
+    fn drip(&self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.set_nodelay(true)?;
+        bytes.iter().try_for_each(|byte| self.write(&[*byte]))
     }
 
     // ---- blocks --------------------------------------------------------------------------------
@@ -691,6 +757,7 @@ impl Connection<'_> {
 
     /// A block that happens to be asked for is an answer, though the bytes are wrong.
     fn answered(&mut self, piece: usize, begin: usize) {
+        self.volunteered.push((piece, begin));
         self.waiting.retain(|waiting| (waiting.0, waiting.1) != (piece, begin));
     }
 
@@ -720,6 +787,10 @@ impl Connection<'_> {
                 self.write(&block(wrong, begin, &bytes))?;
             }
             Blocks::WrongBegin => self.write(&block(piece, begin + 1, &bytes))?,
+            Blocks::Overflowing => {
+                self.write(&block(piece, u32::MAX as usize - begin, &bytes))?;
+            }
+            Blocks::Empty => self.write(&block(piece, begin, &[]))?,
             Blocks::Short => self.write(&block(piece, begin, &bytes[1..]))?,
             Blocks::Long => {
                 bytes.push(0);
@@ -820,7 +891,7 @@ impl Connection<'_> {
         if !self.shared.has(piece) {
             note.broken.push(format!("a request for piece {piece}, which was never offered"));
         }
-        if self.waiting.contains(&request) {
+        if self.waiting.contains(&request) && !self.volunteered.contains(&(piece, begin)) {
             note.broken.push(format!("the request {request:?} twice"));
         }
         if self.choked && !self.is_allowed_fast(piece) {

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -32,6 +33,41 @@ impl Outcome {
     #[track_caller]
     pub fn assert_status(&self, status: i32) {
         assert!(self.status == Some(status), "not status {status}: {self:#?}");
+    }
+}
+
+/// What a process has taken.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Used {
+    /// Bytes of memory that no file is behind.
+    pub anonymous: u64,
+    /// Processor time, the kernel's on its behalf included.
+    pub worked: Duration,
+}
+
+impl Used {
+    /// By a process that runs. One that has ended has nothing.
+    fn by(process: u32) -> Self {
+        // Linux tells times to everybody in hundredths of a second.
+        const TICK: Duration = Duration::from_millis(10);
+        let about =
+            |what: &str| fs::read_to_string(format!("/proc/{process}/{what}")).unwrap_or_default();
+        let status = about("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        // Behind the name, which is in brackets, the 12th and 13th are user and system time.
+        let stat = about("stat");
+        let times = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let ticks = times.skip(11).take(2).filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
+        Self { anonymous: kib.unwrap_or(0) * 1024, worked: TICK.saturating_mul(ticks) }
+    }
+
+    /// The most of both.
+    fn most(self, other: Self) -> Self {
+        Self {
+            anonymous: self.anonymous.max(other.anonymous),
+            worked: self.worked.max(other.worked),
+        }
     }
 }
 
@@ -109,6 +145,21 @@ impl Running {
     /// Whether it has not ended yet.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// What it has taken so far.
+    pub fn used(&self) -> Used {
+        Used::by(self.id())
+    }
+
+    /// Waits for the end, as below, looking all the time at what it takes. Returns the most.
+    pub fn watch(mut self, limit: Duration) -> (Outcome, Used) {
+        let mut most = Used::default();
+        while self.is_running() && self.began.elapsed() <= limit {
+            most = most.most(self.used());
+            thread::sleep(Duration::from_millis(2));
+        }
+        (self.wait(limit), most)
     }
 
     /// Waits for the end; past the limit, which counts from the start, it is killed.
