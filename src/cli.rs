@@ -365,9 +365,13 @@ fn read_torrent(path: &Path, ceiling: Ceiling) -> Result<Vec<u8>, Fatal> {
     let file = File::open(path).map_err(unreadable)?;
     let found = file.metadata().map_err(unreadable)?;
     let (mut bytes, mut limit) = (Vec::new(), TORRENT_LENGTH_MAX_BYTES);
+    let too_large = |limit| Fatal::BadTorrent(format!("the file is larger than {}", Bytes(limit)));
     if found.is_file() {
-        let length = found.len().min(limit + 1);
-        if length <= limit && !memory::can_be_measured(ceiling.bytes, length) {
+        let length = found.len();
+        if length > limit {
+            return Err(too_large(limit));
+        }
+        if !memory::can_be_measured(ceiling.bytes, length) {
             // What is in it is not known. Little else than hashes is in one that is so large.
             let (pieces, peers) = (length / 20, PEERS_DEFAULT);
             let measures =
@@ -385,11 +389,7 @@ fn read_torrent(path: &Path, ceiling: Ceiling) -> Result<Vec<u8>, Fatal> {
         limit = limit.min(ceiling.bytes / 4);
     }
     let read = file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if read as u64 > limit || read as u64 > TORRENT_LENGTH_MAX_BYTES {
-        let limit = Bytes(limit.min(TORRENT_LENGTH_MAX_BYTES));
-        return Err(Fatal::BadTorrent(format!("the file is larger than {limit}")));
-    }
-    Ok(bytes)
+    if read as u64 > limit { Err(too_large(limit)) } else { Ok(bytes) }
 }
 
 /// The addresses of the peers that were typed.

@@ -90,6 +90,17 @@ fn a_torrent_file_that_is_larger_than_the_memory_is_not_even_read() {
 }
 
 #[test]
+fn a_torrent_file_that_is_larger_than_any_is_not_even_read() {
+    let case = Case::new(Torrent::single("larger than any", 100, 64));
+    // It has no blocks on the disk.
+    fs::File::create(&case.file).unwrap().set_len(1 << 40).unwrap();
+    let (outcome, most) = watch(case.start(&[], &[]));
+    outcome.assert_status(26);
+    assert!(outcome.stderr.contains("larger than 64.0 MiB"), "{outcome:#?}");
+    assert!(most <= 4 * MIB, "{most}");
+}
+
+#[test]
 fn with_little_memory_there_are_fewer_peers_and_it_is_said() {
     let case = Case::new(Torrent::single("little memory", 3 << 20, 64 << 10));
     let behaviour = Behaviour { block_pause: Duration::from_millis(2), ..Behaviour::default() };
