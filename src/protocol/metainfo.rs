@@ -12,7 +12,7 @@ use sha1::{Digest, Sha1};
 
 use crate::error::Fatal;
 use crate::limits::{
-    FILES_MAX, FOREIGN_TEXT_MAX_CHARS, NAME_LENGTH_MAX_BYTES, PATH_DEPTH_MAX,
+    BLOCK_LENGTH, FILES_MAX, FOREIGN_TEXT_MAX_CHARS, NAME_LENGTH_MAX_BYTES, PATH_DEPTH_MAX,
     PATH_LENGTH_MAX_BYTES, PIECE_LENGTH_MAX_BYTES, RENAMED_MAX, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES,
     TRACKERS_MAX, URL_LENGTH_MAX_BYTES,
 };
@@ -83,7 +83,7 @@ pub struct Renamed {
 pub struct Measures {
     /// Hashes of pieces.
     pub pieces: u64,
-    /// Bytes of a piece.
+    /// Bytes of a piece, but not more blocks of it than there are.
     pub piece_length: u64,
     /// Files.
     pub files: u64,
@@ -105,9 +105,10 @@ impl Measures {
         let bytes = |key| info.get(key).and_then(Value::bytes).map_or(0, <[u8]>::len);
         let name = bytes("name").max(bytes("name.utf-8")).min(NAME_LENGTH_MAX_BYTES);
         let tiers = read_tiers(root);
+        let mut total = read_length(info, "length").unwrap_or(0);
         let mut measures = Self {
             pieces: bytes("pieces") as u64 / 20,
-            piece_length: read_length(info, "piece length").unwrap_or(0),
+            piece_length: 0,
             files: 1,
             components: 1,
             path_bytes: name as u64,
@@ -116,9 +117,11 @@ impl Measures {
         };
         let files = info.get("files").and_then(Value::list);
         for file in files.into_iter().flatten().take(FILES_MAX) {
+            let Some(entries) = file.dict() else { continue };
             measures.files += 1;
+            total = total.saturating_add(read_length(file, "length").unwrap_or(0));
             let mut longest = 0;
-            for (key, path) in file.dict().into_iter().flatten() {
+            for (key, path) in entries {
                 if key != b"path" && key != b"path.utf-8" {
                     continue;
                 }
@@ -133,6 +136,10 @@ impl Measures {
             }
             measures.path_bytes += (name + 1 + longest).min(PATH_LENGTH_MAX_BYTES) as u64;
         }
+        // A length that is not possible is told by reading, whatever it would take.
+        let length = read_piece_length(info).map_or(0, u64::from);
+        let block = u64::from(BLOCK_LENGTH);
+        measures.piece_length = length.min(total.div_ceil(block).saturating_mul(block));
         measures
     }
 }
@@ -504,6 +511,21 @@ mod tests {
         let hidden =
             Measures::of(&torrent(multi(vec![file(1, &[&empty[..], &["name"]].concat())])));
         assert_eq!((hidden.components, hidden.path_bytes), (2, (5 + (5 + 1 + tag + 5)) as u64));
+        for (piece_length, measured) in [
+            (0, 0),
+            (-1, 0),
+            (16_384, 16_384),
+            (1 << 30, 16_384),
+            ((1 << 30) + 1, 0),
+            ((1 << 32) + 16_384, 0),
+        ] {
+            let long = with(single(), &[("piece length", Some(piece_length.into()))]);
+            assert_eq!(Measures::of(&torrent(long)).piece_length, measured, "{piece_length}");
+        }
+        let odd_files = multi(vec![1.into(), "file".into(), Item::list([1_i64])]);
+        assert_eq!(Measures::of(&torrent(odd_files)).files, 1);
+        let far = vec![file(i64::MAX, &["b"]), file(i64::MAX, &["c"]), file(i64::MAX, &["d"])];
+        assert_eq!(Measures::of(&torrent(multi(far))).piece_length, 64);
         assert_eq!(Measures::of(b"d4:infod6:pieces"), Measures::default());
         assert_eq!(Measures::of(b"d4:infodee").pieces, 0);
         assert_eq!(Measures::of(b"le"), Measures::default());
