@@ -336,6 +336,26 @@ fn among_many_senders_of_a_piece_only_the_guilty_one_is_banned() {
     }
 }
 
+#[test]
+fn forty_liars_are_banned_and_an_honest_peer_is_enough() {
+    let case = Case::new(Torrent::single("forty liars", 4 << 20, 4 * PIECE));
+    let payload = &case.torrent.payload;
+    let lies = odd(|odd| odd.blocks = Blocks::Corrupt);
+    let liars: Vec<Peer> = (0..40).map(|_| Peer::start(payload, lies.clone())).collect();
+    let slow = Behaviour { block_pause: Duration::from_millis(10), ..Behaviour::default() };
+    let honest = Peer::start(payload, slow);
+    let mut peers: Vec<&Peer> = liars.iter().collect();
+    peers.push(&honest);
+    let outcome = case.complete(&peers, &[]);
+    assert!(!outcome.stderr.contains(&honest.address().to_string()), "{outcome:#?}");
+    assert_eq!(honest.record().connections, 1);
+    let is_banned = |liar: &&Peer| {
+        outcome.stderr.contains(&format!("{} sent wrong data and is banned", liar.address()))
+    };
+    let banned: Vec<&Peer> = liars.iter().filter(is_banned).collect();
+    assert!(!banned.is_empty() && banned.iter().all(|liar| liar.record().connections == 1));
+}
+
 // ---- all at once -------------------------------------------------------------------------------
 
 #[test]
