@@ -12,7 +12,7 @@ use support::case::{Case, LIMIT, shown};
 use support::peer::{Behaviour, Noise, Peer, Tells};
 use support::program::{Outcome, Running};
 use support::torrent::Torrent;
-use support::tracker::Tracker;
+use support::tracker::{Fault, Tracker};
 
 const MIB: u64 = 1 << 20;
 
@@ -133,6 +133,47 @@ fn peers_that_send_what_is_long_do_not_take_memory() {
     case.assert_complete(&outcome);
     // A megabyte of each that was stored would show.
     assert!(most <= 12 * MIB, "{most}: {}", shown(&case.out));
+}
+
+#[test]
+fn trackers_that_send_what_is_long_do_not_take_memory() {
+    let peers = |count: u32| {
+        let list = (0..count).flat_map(|n| {
+            let [_, a, b, c] = n.to_be_bytes();
+            [11, a, b, c, 26, 225]
+        });
+        let list: Vec<u8> = list.collect();
+        [format!("d5:peers{}:", list.len()).as_bytes(), &list, b"e"].concat()
+    };
+    let faults = [
+        Fault::EndlessBody,
+        Fault::EndlessHead,
+        Fault::EndlessHeaders,
+        Fault::Gzip(vec![b'x'; 64 << 20]),
+        Fault::Body(peers(1_000_000)),
+        // As long as an answer may be.
+        Fault::Body(peers(174_000)),
+        Fault::Failure(vec![b'x'; 800_000]),
+    ];
+    let trackers: Vec<Tracker> =
+        faults.iter().chain(&faults).cloned().map(Tracker::with_fault).collect();
+    let mut torrent = Torrent::single("long answers", 4 << 20, 64 << 10);
+    for tracker in &trackers {
+        torrent = torrent.tracked_by(&tracker.http_url());
+    }
+    let case = Case::new(torrent);
+    let peer = Peer::closed(&case.torrent.payload, Behaviour::default());
+    let running = case.start(&[&peer], &["--max-memory", "16M"]);
+    let (outcome, most) = std::thread::scope(|scope| {
+        let watched = scope.spawn(|| watch(running));
+        for tracker in &trackers {
+            assert!(!tracker.wait_for_announces(1, LIMIT).is_empty());
+        }
+        peer.open();
+        watched.join().unwrap()
+    });
+    case.assert_complete(&outcome);
+    assert!(most <= 16 * MIB, "{most}");
 }
 
 #[test]

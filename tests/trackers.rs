@@ -212,6 +212,20 @@ fn every_fault_over_http_is_an_error_of_that_tracker_alone() {
             TrackerError::NotHttp,
         ),
         (
+            Fault::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1152921504606846976\r\n\r\nd".to_vec()),
+            TrackerError::Connection(ErrorKind::UnexpectedEof),
+        ),
+        (
+            Fault::Raw(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\nd".to_vec(),
+            ),
+            TrackerError::NotHttp,
+        ),
+        (
+            Fault::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nd".to_vec()),
+            TrackerError::NotHttp,
+        ),
+        (
             Fault::Raw(
                 b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08garbage".to_vec(),
             ),
