@@ -249,7 +249,7 @@ fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
     let ceiling = Ceiling::new(arguments.memory_max);
     let torrent = read_torrent(&arguments.torrent, ceiling)?;
     let plan = plan(arguments, ceiling, &torrent)?;
-    let metainfo = Metainfo::parse(&torrent)?;
+    let metainfo = Metainfo::parse(&torrent).map_err(|fatal| of_file(fatal, &arguments.torrent))?;
     drop(torrent);
     info!(
         "{}: {} in {}, info-hash {}",
@@ -365,7 +365,10 @@ fn read_torrent(path: &Path, ceiling: Ceiling) -> Result<Vec<u8>, Fatal> {
     let file = File::open(path).map_err(unreadable)?;
     let found = file.metadata().map_err(unreadable)?;
     let (mut bytes, mut limit) = (Vec::new(), TORRENT_LENGTH_MAX_BYTES);
-    let too_large = |limit| Fatal::BadTorrent(format!("the file is larger than {}", Bytes(limit)));
+    let too_large = |limit| {
+        let why = format!("the file is larger than {}", Bytes(limit));
+        of_file(Fatal::BadTorrent(why), path)
+    };
     if found.is_file() {
         let length = found.len();
         if length > limit {
@@ -390,6 +393,16 @@ fn read_torrent(path: &Path, ceiling: Ceiling) -> Result<Vec<u8>, Fatal> {
     }
     let read = file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if read as u64 > limit { Err(too_large(limit)) } else { Ok(bytes) }
+}
+
+/// The same, with the file that it is about.
+fn of_file(fatal: Fatal, path: &Path) -> Fatal {
+    let named = |why| format!("{}: {why}", path.display());
+    match fatal {
+        Fatal::NotBencode(why) => Fatal::NotBencode(named(why)),
+        Fatal::BadTorrent(why) => Fatal::BadTorrent(named(why)),
+        other => other,
+    }
 }
 
 /// The addresses of the peers that were typed.

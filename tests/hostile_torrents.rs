@@ -180,11 +180,18 @@ fn bad_torrents() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 /// One line says what is wrong, and nothing else was done.
-fn assert_refused(name: &str, outcome: &Outcome, status: i32, why: &str, out: &Path) {
+fn assert_refused(
+    name: &str,
+    outcome: &Outcome,
+    (status, why): (i32, &str),
+    torrent: &Path,
+    out: &Path,
+) {
     assert_eq!(outcome.status, Some(status), "{name}: {outcome:#?}");
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.lines().count()), ("", 1), "{name}");
     let said = outcome.stderr.trim_end_matches('\n');
     assert!(said.starts_with("error: ") && said.contains(why), "{name}: {said}");
+    assert!(said.contains(&shown(torrent)), "{name}: {said}");
     assert!(said.chars().all(|char| !char.is_control() && char != '\u{202e}'), "{name}: {said}");
     assert!(said.chars().count() < 500, "{name}: {said}");
     assert!(!out.exists(), "{name}");
@@ -208,7 +215,7 @@ fn what_is_no_torrent_is_refused_at_once_with_a_line() {
         let run = program::start(["--peer", &address, &shown(&path), &shown(&out)]);
         let (outcome, most) = run.watch(LIMIT);
         println!("{:6.1} ms  {name}", outcome.elapsed.as_secs_f64() * 1e3);
-        assert_refused(name, &outcome, status, why, &out);
+        assert_refused(name, &outcome, (status, why), &path, &out);
         assert_is_little(name, most, bytes.len());
     }
     assert_eq!((tracker.announces().len(), peer.record().connections), (0, 0));
@@ -230,7 +237,7 @@ fn a_source_that_never_ends_is_refused_as_too_large() {
     {
         let run = program::start(["--peer", "127.0.0.1:1", file, &shown(&out)]);
         let (outcome, most) = run.watch(LIMIT);
-        assert_refused(file, &outcome, status, why, &out);
+        assert_refused(file, &outcome, (status, why), Path::new(file), &out);
         assert!(most.anonymous <= 32 * MIB, "{most:?}");
     }
 }
