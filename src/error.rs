@@ -22,7 +22,7 @@ pub enum Status {
     Timeout = 2,
     /// There is nobody to ask: no tracker that can be spoken to and no `--peer`.
     Network = 6,
-    /// Stopped by SIGINT or SIGTERM before the end.
+    /// Stopped by SIGINT, SIGTERM or SIGHUP before the end.
     Unfinished = 7,
     /// The file system is full.
     DiskFull = 9,
@@ -53,7 +53,7 @@ impl Status {
         (Self::Unknown, "another error, e.g. the torrent file can't be read"),
         (Self::Timeout, "no new piece for --timeout seconds"),
         (Self::Network, "nobody to ask: no usable tracker and no --peer"),
-        (Self::Unfinished, "stopped by SIGINT or SIGTERM"),
+        (Self::Unfinished, "stopped by SIGINT, SIGTERM or SIGHUP"),
         (Self::DiskFull, "not enough room on the disk"),
         (Self::Busy, "another run is downloading the same to the same place"),
         (Self::CreateFile, "an output file can't be created, opened or cut"),

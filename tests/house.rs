@@ -319,6 +319,14 @@ fn policy_and_protocol_do_no_io_and_read_no_clock() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Somebody may set it while a download runs. What waits for something waits by `Instant`.
+#[test]
+fn nobody_asks_the_clock_on_the_wall() {
+    for source in sources() {
+        assert!(!has_word(&source.product(), "SystemTime"), "{}", source.name);
+    }
+}
+
 #[test]
 fn one_room_uses_bendy() {
     let users: Vec<String> = sources()

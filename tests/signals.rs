@@ -29,7 +29,7 @@ fn slow() -> Behaviour {
 
 #[test]
 fn a_run_that_is_stopped_says_goodbye_and_the_next_goes_on_from_there() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         let tracker = Tracker::start();
         let torrent = Torrent::single(&format!("stopped by {signal}"), PIECES * PIECE, PIECE);
         let case = Case::new(torrent.tracked_by(&tracker.http_url()));
@@ -68,6 +68,16 @@ fn a_run_that_is_stopped_says_goodbye_and_the_next_goes_on_from_there() {
         asked.dedup();
         assert_eq!(asked, missing);
     }
+}
+
+#[test]
+fn a_signal_that_is_to_be_ignored_stops_nothing() {
+    let case = Case::new(Torrent::single("ignoring", PIECES * PIECE, PIECE));
+    let peer = Peer::start(&case.torrent.payload, slow());
+    let run = case.start_from("trap '' HUP; exec \"$@\"", &[&peer], &[]);
+    peer.wait_until(|record| record.sent.len() >= 20);
+    run.signal("HUP");
+    case.assert_complete(&run.wait(LIMIT));
 }
 
 #[test]

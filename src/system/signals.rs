@@ -1,14 +1,15 @@
-//! Hears SIGINT and SIGTERM: the first asks the run to end, the second ends the process at once.
-//! As long as nobody listens there is nothing to be saved, and the first does.
+//! Hears SIGINT, SIGTERM and SIGHUP: the first asks the run to end, the second ends the process at
+//! once. As long as nobody listens there is nothing to be saved, and the first does.
 //! Of the signals that the process sends itself, none is its death without a word.
 
+use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGABRT, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
@@ -33,11 +34,26 @@ pub fn catch() -> io::Result<Caught> {
     flag::register_conditional_shutdown(SIGABRT, status, Arc::new(AtomicBool::new(true)))?;
     let nobody_listens = Arc::new(AtomicBool::new(true));
     let status = i32::from(Status::Unfinished.code());
-    for signal in [SIGINT, SIGTERM] {
+    let own_status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = ignored(&own_status);
+    let heard = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_in(ignored, *signal));
+    for signal in heard.clone() {
         // The torrent may be a pipe that nobody writes to: no thread would wake from that read.
         flag::register_conditional_shutdown(signal, status, Arc::clone(&nobody_listens))?;
     }
-    Ok(Caught { signals: Signals::new([SIGINT, SIGTERM])?, nobody_listens })
+    Ok(Caught { signals: Signals::new(heard)?, nobody_listens })
+}
+
+/// The signals that whoever started the process wants to be ignored, as nohup(1) does and a shell
+/// for what runs in its background: one bit each (proc(5), "SigIgn").
+fn ignored(own_status: &str) -> u64 {
+    let mask = own_status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn is_in(mask: u64, signal: i32) -> bool {
+    let bit = u32::try_from(signal - 1).ok().and_then(|bit| 1_u64.checked_shl(bit));
+    bit.is_some_and(|bit| mask & bit != 0)
 }
 
 impl Caught {
@@ -60,5 +76,20 @@ impl Caught {
         builder.spawn(wait)?;
         self.nobody_listens.store(false, Ordering::SeqCst);
         Ok(receiver)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_read_from_the_kernels_lines() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000000001\n";
+        assert!(is_in(ignored(status), SIGHUP) && !is_in(ignored(status), SIGINT));
+        for nothing in ["", "SigIgn:", "SigIgn:\tmany\n"] {
+            assert_eq!(ignored(nothing), 0, "{nothing}");
+        }
+        assert!(is_in(1 << 63, 64) && !is_in(u64::MAX, 65) && !is_in(u64::MAX, 0));
     }
 }
