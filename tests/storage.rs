@@ -16,12 +16,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rusty_torrent::bitfield::Bitfield;
-use rusty_torrent::engine::recheck::{Search, recheck};
+use rusty_torrent::engine::recheck::{Found, Search, recheck};
 use rusty_torrent::error::{Fatal, Status};
 use rusty_torrent::limits::OPEN_FILES_MAX;
+use rusty_torrent::protocol::resume::Record;
 use rusty_torrent::system::storage::Storage;
 use rusty_torrent::system::storage::layout::{Layout, OutputFile};
-use rusty_torrent::units::{Geometry, PieceIndex};
+use rusty_torrent::units::{Geometry, InfoHash, PieceIndex};
 use scratch::Scratch;
 use sha1::{Digest, Sha1};
 
@@ -436,20 +437,52 @@ fn look(
     threads: usize,
 ) -> Result<Vec<u32>, Fatal> {
     let geometry = Geometry::new(expected.len() as u64, piece_length).unwrap();
+    let found = look_with(None, dir, layout, (expected, geometry), threads)?;
+    Ok(numbers(&found.pieces, geometry))
+}
+
+fn look_with(
+    record: Option<&Record>,
+    dir: &Path,
+    layout: &Layout,
+    (expected, geometry): (&[u8], Geometry),
+    threads: usize,
+) -> Result<Found, Fatal> {
     let hash = |piece: PieceIndex| {
         let begin = geometry.offset_of(piece) as usize;
         Sha1::digest(&expected[begin..begin + geometry.length_of(piece) as usize]).into()
     };
     let (stop, progress) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (record, stop, progress) = (None, &stop, &progress);
+    let (stop, progress) = (&stop, &progress);
     let search = Search { dir, layout, geometry, record, threads, stop, progress };
-    let there = recheck(&search, hash)?.pieces;
+    let found = recheck(&search, hash)?;
     assert_eq!(progress.load(Ordering::Relaxed), geometry.total());
-    Ok(numbers(&there, geometry))
+    Ok(found)
 }
 
 fn numbers(there: &Bitfield, geometry: Geometry) -> Vec<u32> {
     geometry.all_pieces().filter(|piece| there.has(*piece)).map(PieceIndex::get).collect()
+}
+
+#[test]
+fn what_a_record_says_of_unchanged_files_is_all_that_is_there() {
+    let scratch = Scratch::new("recorded");
+    let files = layout(&[("a", 40_000, false), ("b", 40_000, false)]);
+    let bytes = content(&files, &mut fastrand::Rng::with_seed(3));
+    let geometry = Geometry::new(bytes.len() as u64, 10_000).unwrap();
+    fs::write(scratch.join("a"), &bytes[..40_000]).unwrap();
+    fs::write(scratch.join("b"), &bytes[40_000..]).unwrap();
+    let look = |record| look_with(record, scratch.path(), &files, (&bytes, geometry), 2).unwrap();
+    let mut pieces = Bitfield::none(geometry);
+    for piece in [1, 6] {
+        pieces.insert(geometry.piece(piece).unwrap());
+    }
+    let record = Record { info_hash: InfoHash([1; 20]), pieces, files: look(None).files };
+    // All of it is right, but nothing is hashed.
+    assert_eq!(numbers(&look(Some(&record)).pieces, geometry), [1, 6]);
+    // Now one file is.
+    File::options().write(true).open(scratch.join("b")).unwrap().set_len(50_000).unwrap();
+    assert_eq!(numbers(&look(Some(&record)).pieces, geometry), [1, 4, 5, 6, 7]);
 }
 
 /// What is done to files that were complete, and the pieces that are still there.

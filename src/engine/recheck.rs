@@ -33,7 +33,7 @@ pub struct Search<'a> {
     pub layout: &'a Layout,
     /// The torrent's measures.
     pub geometry: Geometry,
-    /// What an earlier run knew: its pieces are not hashed where the files are as they were then.
+    /// What an earlier run knew: nothing is hashed where the files are as they were then.
     pub record: Option<&'a Record>,
     /// Threads that hash.
     pub threads: usize,
@@ -82,7 +82,7 @@ pub fn recheck(
     }
     let known = work.known.into_inner();
     if known > 0 {
-        info!("{known} pieces are known from the last run, the rest is hashed");
+        info!("{known} pieces are known from the last run");
     }
     Ok(Found { pieces, files })
 }
@@ -167,10 +167,14 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
                 if self.is_over() {
                     return Ok(found);
                 }
-                if self.is_known(piece) {
-                    self.known.fetch_add(1, Ordering::Relaxed);
-                    found.push(piece);
-                } else if self.hash_of(piece, &mut reader)? == Some((self.hash)(piece)) {
+                let right = match self.recorded(piece) {
+                    Some(right) => {
+                        self.known.fetch_add(u32::from(right), Ordering::Relaxed);
+                        right
+                    }
+                    None => self.hash_of(piece, &mut reader)? == Some((self.hash)(piece)),
+                };
+                if right {
                     found.push(piece);
                 }
                 let length = u64::from(self.search.geometry.length_of(piece));
@@ -183,15 +187,18 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
         self.search.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
     }
 
-    /// Whether an earlier run found `piece` right and nothing has changed since.
-    fn is_known(&self, piece: PieceIndex) -> bool {
+    /// Whether an earlier run found `piece` right, if nothing has changed since: what it had not
+    /// by then is not there either.
+    fn recorded(&self, piece: PieceIndex) -> Option<bool> {
         let Search { layout, geometry, record, .. } = *self.search;
-        let Some(record) = record.filter(|record| record.pieces.has(piece)) else { return false };
-        layout.segments_of(geometry, piece).all(|segment| {
+        let record = record?;
+        let right = record.pieces.has(piece);
+        let unchanged = layout.segments_of(geometry, piece).all(|segment| {
             let found = self.files.get(segment.index).copied().unwrap_or_default();
             let whole = found.length == segment.file.length;
-            segment.file.pad || whole && record.knows(segment.index, found)
-        })
+            segment.file.pad || (whole || !right) && record.knows(segment.index, found)
+        });
+        unchanged.then_some(right)
     }
 
     /// The hash of what is there of `piece`; `None` if not all of it is.
