@@ -35,8 +35,8 @@ pub fn catch() -> io::Result<Caught> {
     let nobody_listens = Arc::new(AtomicBool::new(true));
     let status = i32::from(Status::Unfinished.code());
     let own_status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = ignored(&own_status);
-    let heard = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_in(ignored, *signal));
+    let hangup = (!ignores(&own_status, SIGHUP)).then_some(SIGHUP);
+    let heard = [SIGINT, SIGTERM].into_iter().chain(hangup);
     for signal in heard.clone() {
         // The torrent may be a pipe that nobody writes to: no thread would wake from that read.
         flag::register_conditional_shutdown(signal, status, Arc::clone(&nobody_listens))?;
@@ -44,14 +44,11 @@ pub fn catch() -> io::Result<Caught> {
     Ok(Caught { signals: Signals::new(heard)?, nobody_listens })
 }
 
-/// The signals that whoever started the process wants to be ignored, as nohup(1) does and a shell
-/// for what runs in its background: one bit each (proc(5), "SigIgn").
-fn ignored(own_status: &str) -> u64 {
+/// Whether whoever started the process wants it to ignore this signal, as nohup(1) does: one bit
+/// for each says so (proc(5), "SigIgn").
+fn ignores(own_status: &str, signal: i32) -> bool {
     let mask = own_status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
-}
-
-fn is_in(mask: u64, signal: i32) -> bool {
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     let bit = u32::try_from(signal - 1).ok().and_then(|bit| 1_u64.checked_shl(bit));
     bit.is_some_and(|bit| mask & bit != 0)
 }
@@ -86,10 +83,11 @@ mod tests {
     #[test]
     fn what_is_ignored_is_read_from_the_kernels_lines() {
         let status = "Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000000001\n";
-        assert!(is_in(ignored(status), SIGHUP) && !is_in(ignored(status), SIGINT));
+        assert!(ignores(status, SIGHUP) && !ignores(status, SIGINT));
         for nothing in ["", "SigIgn:", "SigIgn:\tmany\n"] {
-            assert_eq!(ignored(nothing), 0, "{nothing}");
+            assert!(!ignores(nothing, SIGHUP), "{nothing}");
         }
-        assert!(is_in(1 << 63, 64) && !is_in(u64::MAX, 65) && !is_in(u64::MAX, 0));
+        let all = "SigIgn:\tffffffffffffffff\n";
+        assert!(ignores(all, 64) && !ignores(all, 65) && !ignores(all, 0));
     }
 }

@@ -119,9 +119,10 @@ impl Storage {
         self.files.check_in_place(|_| true)
     }
 
-    /// Unmaps everything, flushes what has no reserved room, and sees to it that every file is there and has exactly its length, the
-    /// empty ones too. For a torrent of which every piece was verified: a file that is not
-    /// where it was, or is short, was moved or cut by somebody else, and is an error.
+    /// Unmaps everything, flushes what has no reserved room, and sees to it that every file is there
+    /// and has exactly its length, the empty ones too. For a torrent of which every piece was
+    /// verified: a file that is not where it was, or is short, was moved or cut by somebody else,
+    /// and is an error.
     pub fn finish(&mut self) -> Result<(), Fatal> {
         let Self { layout, files, windows } = self;
         windows.clear();
