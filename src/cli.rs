@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use log::{LevelFilter, info, warn};
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
+use crate::engine::coordinator::Seeding;
 use crate::engine::download::{Options, Report, download};
 use crate::error::{Fatal, Status};
 use crate::limits::{
-    MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, PEERS_DEFAULT, PEERS_MAX, TORRENT_LENGTH_MAX_BYTES,
+    MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, PEERS_DEFAULT, PEERS_MAX, PORT_TRIES_MAX,
+    SEED_AMOUNT_MAX, TORRENT_LENGTH_MAX_BYTES,
 };
 use crate::policy::memory::{self, Needs, Plan};
 use crate::progress::{Screen, span};
@@ -36,7 +38,10 @@ const OPTIONS: &[(&str, &str)] = &[
     ("    --max-peers N", "peers at once (50)"),
     ("    --max-memory SIZE", "memory that it takes at most, 10M or more (32M)"),
     ("    --min-free SIZE", "leave at least SIZE free on the disk (0)"),
-    ("    --port N", "the port that trackers are told (6881)"),
+    ("    --port N", "the port that peers can come to (6881, or the next)"),
+    ("    --seed", "stay and give to others until it is stopped"),
+    ("    --seed-time MINUTES", "stay for so long once everything is there"),
+    ("    --seed-ratio X", "stay until X times the size was sent"),
     ("    --no-sandbox", "do not give up the right to write outside DIR"),
     ("    --timeout SECONDS", "give up after so long without a new piece (0: never)"),
     ("-h, --help", "print this"),
@@ -44,14 +49,14 @@ const OPTIONS: &[(&str, &str)] = &[
 ];
 
 /// What was typed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 enum Command {
     Help,
     Version,
     Download(Arguments),
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 struct Arguments {
     torrent: PathBuf,
     dir: PathBuf,
@@ -62,7 +67,8 @@ struct Arguments {
     peers_max: usize,
     memory_max: u64,
     min_free: u64,
-    port: u16,
+    port: Option<u16>,
+    seeding: Option<Seeding>,
     patience: Option<Duration>,
     sandbox: bool,
 }
@@ -132,7 +138,7 @@ fn help() -> String {
          and exits. What is in DIR already is checked and kept.\n\noptions:\n",
     );
     for (option, meaning) in OPTIONS {
-        text.push_str(&format!("  {option:<22} {meaning}\n"));
+        text.push_str(&format!("  {option:<24} {meaning}\n"));
     }
     text.push_str("\nexit status:\n");
     for (status, meaning) in Status::TABLE {
@@ -175,10 +181,10 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
     }
     let min_free = typed.opt_value_from_fn("--min-free", size).map_err(usage("--min-free"))?;
     let port = typed.opt_value_from_str("--port").map_err(usage("--port"))?;
-    let port = port.unwrap_or(PORT_DEFAULT);
-    if port == 0 {
+    if port == Some(0) {
         return Err(Fatal::Usage("--port takes 1 to 65535".to_owned()));
     }
+    let seeding = seeding(&mut typed)?;
     let sandbox = !typed.contains("--no-sandbox");
     let timeout_s = typed.opt_value_from_str("--timeout").map_err(usage("--timeout"))?;
     let patience = timeout_s.filter(|seconds| *seconds > 0).map(Duration::from_secs);
@@ -207,9 +213,31 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         memory_max,
         min_free: min_free.unwrap_or(0),
         port,
+        seeding,
         patience,
         sandbox,
     }))
+}
+
+/// What was typed about staying. Each of time and ratio ends it, whichever is first.
+fn seeding(typed: &mut pico_args::Arguments) -> Result<Option<Seeding>, Fatal> {
+    let stays = typed.contains("--seed");
+    let mut amount = |option| {
+        let amount = typed.opt_value_from_str::<_, f64>(option).map_err(usage(option))?;
+        match amount.filter(|amount| !(0.0..=SEED_AMOUNT_MAX).contains(amount)) {
+            Some(_) => Err(Fatal::Usage(format!("{option} takes 0 to {SEED_AMOUNT_MAX}"))),
+            None => Ok(amount),
+        }
+    };
+    let minutes = amount("--seed-time")?;
+    let ratio = amount("--seed-ratio")?;
+    let time = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
+    let seeding = Seeding { time, ratio };
+    let nothing = minutes.is_none_or(|minutes| minutes == 0.0) && ratio.is_none();
+    Ok(match nothing {
+        true => stays.then_some(Seeding::default()),
+        false => Some(seeding),
+    })
 }
 
 /// Bytes, as they are typed: a number, with K, M or G behind it for powers of 1024.
@@ -267,7 +295,11 @@ fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
         peers: resolve(&arguments.peers)?,
         min_free: arguments.min_free,
         plan,
-        port: arguments.port,
+        ports: match arguments.port {
+            Some(port) => vec![port],
+            None => (PORT_DEFAULT..PORT_DEFAULT + PORT_TRIES_MAX).chain([0]).collect(),
+        },
+        seeding: arguments.seeding,
         patience: arguments.patience,
     };
     // Before the first thread, or that one would be outside.
@@ -295,8 +327,12 @@ fn tell(sandbox: Sandbox, dir: &Path) {
 
 fn summary(place: &Path, report: &Report) -> String {
     let (place, total) = (place.display(), Bytes(report.total));
+    let sent = match report.uploaded {
+        0 => String::new(),
+        uploaded => format!(", {} sent", Bytes(uploaded)),
+    };
     if report.downloaded == 0 {
-        return format!("{place}: {total}, all there already\n");
+        return format!("{place}: {total}, all there already{sent}\n");
     }
     let micros = report.elapsed.as_micros().max(1);
     let per_second = u128::from(report.downloaded) * 1_000_000 / micros;
@@ -309,7 +345,7 @@ fn summary(place: &Path, report: &Report) -> String {
         0..60 => format!("{:.1} s", report.elapsed.as_secs_f64()),
         _ => span(report.elapsed),
     };
-    format!("{place}: {total}{fetched} in {time}, {rate}/s\n")
+    format!("{place}: {total}{fetched} in {time}, {rate}/s{sent}\n")
 }
 
 /// Bytes of memory that the run may take.
@@ -462,7 +498,7 @@ mod tests {
 
     #[test]
     fn every_option_is_understood() {
-        let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
+        let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 --seed-time 1.5 --seed-ratio 2 \
                     --max-memory 11M --min-free 2G --timeout 9 --no-sandbox x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
@@ -474,7 +510,8 @@ mod tests {
             peers_max: 7,
             memory_max: 11 << 20,
             min_free: 2 << 30,
-            port: 8,
+            port: Some(8),
+            seeding: Some(Seeding { time: Some(Duration::from_secs(90)), ratio: Some(2.0) }),
             patience: Some(Duration::from_secs(9)),
             sandbox: false,
         };
@@ -487,7 +524,8 @@ mod tests {
             panic!("no download")
         };
         assert_eq!(arguments.dir, Path::new("."));
-        assert_eq!((arguments.peers_max, arguments.port), (PEERS_DEFAULT, PORT_DEFAULT));
+        assert_eq!((arguments.peers_max, arguments.port), (PEERS_DEFAULT, None));
+        assert_eq!(arguments.seeding, None);
         assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
         assert!(arguments.sandbox);
         assert_eq!((arguments.memory_max, arguments.min_free), (MEMORY_DEFAULT_BYTES, 0));

@@ -5,12 +5,12 @@
 //!
 //! ```text
 //! 5  progress cli main      what is shown, what was typed, the exit status
-//! 4  engine/                threads: announcer, recheck, chunk, session, event, recorder, writer, pool,
-//!                           coordinator, download
+//! 4  engine/                threads: announcer, recheck, event, chunk, upload, session, recorder, writer,
+//!                           pool, listener, coordinator, download
 //! 3  system/                walls to the OS: buffer, link, signals, allowance, storage, resume,
 //!                           sandbox
-//! 2  policy/                decisions, no I/O, time passed in: memory, rate, noise, pipeline, rarity,
-//!                           picker, blame, swarm, conversation, peer_book, tiers
+//! 2  policy/                decisions, no I/O, time passed in: memory, rate, noise, choker, serving,
+//!                           pipeline, rarity, picker, blame, swarm, conversation, peer_book, tiers
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, metainfo, handshake, message,
 //!                           extension, tracker, tracker_http, tracker_udp, resume
 //! 0  limits units bitfield text error stopwatch

@@ -57,7 +57,7 @@ pub const REQUESTS_IN_FLIGHT_START: u32 = 16;
 /// Requests that are out to the slowest peer.
 pub const REQUESTS_IN_FLIGHT_MIN: u32 = 2;
 /// The `reqq` we announce: requests of a peer that we would queue.
-pub const REQUESTS_QUEUED_MAX: u32 = 500;
+pub const REQUESTS_QUEUED_MAX: u32 = 250;
 /// Pieces of a peer's allowed-fast set that are remembered (BEP 6 recommends 10).
 pub const ALLOWED_FAST_MAX: usize = 64;
 
@@ -271,6 +271,35 @@ pub const FAREWELL_BUDGET_MS: u64 = 3_000;
 pub const FAREWELL_THREADS_MIN: usize = 4;
 /// Threads that say goodbye.
 pub const FAREWELL_THREADS_MAX: usize = 16;
+
+// ---- uploading ---------------------------------------------------------------------------------
+
+/// Minutes, or times the size, that a user may ask it to stay for.
+pub const SEED_AMOUNT_MAX: f64 = 1e6;
+/// Bytes that a peer may ask for in one request.
+pub const REQUEST_LENGTH_MAX_BYTES: u32 = 128 << 10;
+/// Bytes that are read and sent at a time.
+pub const UPLOAD_BUFFER_BYTES: usize = 128 << 10;
+/// Such buffers: a session has one for as long as it takes to read and to send once.
+pub const UPLOAD_BUFFERS_MAX: usize = 2;
+/// Who is to be let ask is decided anew this often (BEP 3: "ten seconds").
+pub const CHOKE_ROUND_MS: u32 = 10_000;
+
+// ---- who comes ---------------------------------------------------------------------------------
+
+/// Ports that are tried, one after the other, if the user named none.
+pub const PORT_TRIES_MAX: u16 = 10;
+/// Of so many threads of the pool one is kept for peers that come.
+pub const THREADS_FOR_ONE_GUEST_MAX: usize = 8;
+/// Peers that came and wait for a free place.
+pub const GUESTS_WAITING_MAX: usize = 8;
+/// And how long they do so.
+pub const GUEST_WAIT_MAX_MS: u32 = 15_000;
+/// The stack of the thread that lets them in.
+pub const LISTENER_STACK_BYTES: usize = 64 << 10;
+/// It pauses so long when the system can't let anybody in.
+pub const ACCEPT_PAUSE_MS: u64 = 500;
+
 // ---- output files ------------------------------------------------------------------------------
 
 /// Times that the resume record is looked for anew, when another run replaces it in between.

@@ -113,6 +113,12 @@ fn parts(progress: &Progress) -> Vec<String> {
             percent(looked, total),
             format!("{} of {}", Bytes(looked), Bytes(total)),
         ],
+        Progress::Seeding { uploaded, per_second, peers } => vec![
+            "seeding".to_owned(),
+            format!("{} sent", Bytes(uploaded)),
+            format!("{}/s", Bytes(per_second)),
+            Count(peers, "peer").to_string(),
+        ],
         Progress::Downloading { had, total, per_second, left, peers, known } => {
             let of = match peers {
                 0 => format!("no peers ({known} known)"),

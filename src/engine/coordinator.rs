@@ -1,9 +1,9 @@
 //! The coordinator: whom to dial, when to announce, when it is over. It runs on the thread that
 //! calls, hears of everything, and never waits for anyone but in its one `select!`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,15 @@ use log::{debug, info, warn};
 
 use crate::engine::announcer::{Announced, Announcer, Job};
 use crate::engine::chunk::ToWriter;
-use crate::engine::event::Event;
+use crate::engine::event::{Ended, Event};
+use crate::engine::listener::Listener;
 use crate::engine::recorder::{Recorder, Verified};
-use crate::engine::session::{Ended, Shared};
+use crate::engine::session::{Shared, Visit};
 use crate::error::Fatal;
 use crate::limits::{
-    COMPLAINT_MS, FAREWELL_BUDGET_MS, FINISH_TIMEOUT_MS, NUMWANT, RECORD_MS, RECORD_TIMEOUT_MS,
-    SESSIONS_REMEMBERED_MAX, TICK_MS,
+    CHOKE_ROUND_MS, COMPLAINT_MS, FAREWELL_BUDGET_MS, FINISH_TIMEOUT_MS, GUEST_WAIT_MAX_MS,
+    GUESTS_WAITING_MAX, NUMWANT, RECORD_MS, RECORD_TIMEOUT_MS, SESSIONS_REMEMBERED_MAX,
+    THREADS_FOR_ONE_GUEST_MAX, TICK_MS,
 };
 use crate::policy::peer_book::PeerBook;
 use crate::policy::rate::Rate;
@@ -29,6 +31,8 @@ use crate::units::{Bytes, Count, SessionId};
 const TICK: Duration = Duration::from_millis(TICK_MS as u64);
 const COMPLAINT: Duration = Duration::from_millis(COMPLAINT_MS as u64);
 const FINISH_TIMEOUT: Duration = Duration::from_millis(FINISH_TIMEOUT_MS as u64);
+const CHOKE_ROUND: Duration = Duration::from_millis(CHOKE_ROUND_MS as u64);
+const GUEST_WAIT: Duration = Duration::from_millis(GUEST_WAIT_MAX_MS as u64);
 const RECORD: Duration = Duration::from_millis(RECORD_MS as u64);
 const RECORD_TIMEOUT: Duration = Duration::from_millis(RECORD_TIMEOUT_MS as u64);
 const FAREWELL_BUDGET: Duration = Duration::from_millis(FAREWELL_BUDGET_MS);
@@ -42,6 +46,15 @@ pub enum Progress {
         looked: u64,
         /// Bytes in all.
         total: u64,
+    },
+    /// Everything is there, and others are given of it.
+    Seeding {
+        /// Bytes that were sent.
+        uploaded: u64,
+        /// Bytes a second that go out.
+        per_second: u64,
+        /// Peers that are connected.
+        peers: usize,
     },
     /// What is missing is being fetched.
     Downloading {
@@ -64,8 +77,14 @@ pub enum Progress {
 pub struct Coordinator<'a> {
     /// What the sessions share.
     pub shared: Arc<Shared>,
-    /// Addresses for the pool; there is room for one a thread.
-    pub dials: Sender<SocketAddr>,
+    /// Visits for the pool; there is room for one a thread.
+    pub visits: Sender<Visit>,
+    /// Where peers come, if they can.
+    pub listener: Option<Listener>,
+    /// Peers that came and wait for a free thread, and since when.
+    pub guests: VecDeque<(Visit, Instant)>,
+    /// What is done once everything is there.
+    pub seeding: Option<Seeding>,
     /// What the pool and the writer have to say.
     pub events: Receiver<Event>,
     /// The trackers' threads; none if there is no tracker.
@@ -92,32 +111,52 @@ pub struct Coordinator<'a> {
     pub busy: usize,
     /// The address of each session that may still be found guilty.
     pub met: BTreeMap<SessionId, SocketAddr>,
-    /// The rate of what comes.
+    /// The rate of what comes, or of what goes when everything is there.
     pub rate: Rate,
+}
+
+/// How long to stay for others once everything is there: until it is stopped, or one of these.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Seeding {
+    /// For so long.
+    pub time: Option<Duration>,
+    /// Until so many times the torrent's bytes were sent.
+    pub ratio: Option<f64>,
+}
+
+impl Seeding {
+    fn is_over(&self, since: Instant, uploaded: u64, total: u64, now: Instant) -> bool {
+        #[allow(clippy::cast_precision_loss)] // of a size, in comparison
+        let enough = |ratio: f64| uploaded as f64 >= ratio * total as f64;
+        self.time.is_some_and(|time| now >= since + time) || self.ratio.is_some_and(enough)
+    }
 }
 
 /// What a look at the swarm tells.
 struct Look {
     had: u64,
     downloaded: u64,
+    uploaded: u64,
     wasted: u64,
     sessions: usize,
 }
 
 impl Coordinator<'_> {
-    /// Runs until everything is there, or until there is a reason to give up. Returns the bytes
-    /// that were downloaded.
+    /// Runs until everything is there and was given, or until there is a reason to give up.
+    /// Returns the bytes that were downloaded, those that were uploaded, and when everything was
+    /// there.
     ///
     /// # Errors
     /// Whatever ended the run.
-    pub fn run(mut self) -> Result<u64, Fatal> {
+    pub fn run(mut self) -> Result<(u64, u64, Instant), Fatal> {
         let outcome = self.work();
+        self.listener = None;
         let look = self.look();
         self.shared.with_swarm(|swarm| swarm.stop());
         let deadline = Instant::now() + RECORD_TIMEOUT;
         // A record made now would take for ours what somebody else put there, or a failed disk has.
         let doubtful = match &outcome {
-            Ok(()) => false,
+            Ok(_) => false,
             Err(fatal) => self.wait_for_writer().is_err() || fatal.blames_a_file(),
         };
         if outcome.is_ok() || doubtful || self.look().had == 0 {
@@ -125,15 +164,18 @@ impl Coordinator<'_> {
         } else {
             self.record(true);
         }
-        self.farewell(outcome.is_ok() && look.downloaded > 0);
+        if outcome.is_ok() && look.downloaded > 0 && self.seeding.is_none() {
+            self.tiers.on_completed(Instant::now());
+        }
+        self.farewell();
         if !self.recorder.wait(deadline) {
             info!("what was verified last is not flushed yet; the next run will hash it");
         }
         debug!("{} received twice or wrong", Bytes(look.wasted));
-        outcome.map(|()| look.downloaded)
+        outcome.map(|since| (look.downloaded, look.uploaded, since))
     }
 
-    fn work(&mut self) -> Result<(), Fatal> {
+    fn work(&mut self) -> Result<Instant, Fatal> {
         let events = self.events.clone();
         let no_trackers = crossbeam_channel::never();
         let outcomes = self.announcer.as_ref().map_or(no_trackers, |all| all.outcomes().clone());
@@ -142,19 +184,31 @@ impl Coordinator<'_> {
         let mut last_verified = (Instant::now(), self.look().had);
         let mut next_complaint = Instant::now() + COMPLAINT;
         let mut next_record = Instant::now() + RECORD;
+        let mut next_round = Instant::now() + CHOKE_ROUND;
+        let mut complete_since = (self.look().had == self.total).then(Instant::now);
         loop {
             let now = Instant::now();
             self.announce_due(now);
             self.dial(now);
             if now >= next_tick {
                 next_tick = now + TICK;
-                self.tick(now, &mut last_verified)?;
+                if let Some(since) = complete_since {
+                    if self.seed(since, now) {
+                        return Ok(since);
+                    }
+                } else {
+                    self.tick(now, &mut last_verified)?;
+                }
             }
-            if now >= next_complaint {
+            if now >= next_round {
+                next_round = now + CHOKE_ROUND;
+                self.shared.with_swarm(|swarm| swarm.choke_round(now));
+            }
+            if now >= next_complaint && complete_since.is_none() {
                 next_complaint = now + COMPLAINT;
                 self.complain();
             }
-            if now >= next_record {
+            if now >= next_record && complete_since.is_none() {
                 next_record = now + RECORD;
                 if self.recorder.is_idle() {
                     self.record(false);
@@ -163,13 +217,16 @@ impl Coordinator<'_> {
             let wake = self.next_wake(now, next_tick);
             select! {
                 recv(events) -> event => match event {
-                    Ok(Event::Complete) => return Ok(()),
+                    Ok(Event::Complete) if self.seeding.is_none() => return Ok(Instant::now()),
+                    Ok(Event::Complete) => complete_since = Some(self.begin_seeding()),
                     Ok(Event::Failed(fatal)) => return Err(fatal),
                     Ok(event) => self.on_event(event),
                     Err(_) => return Err(Fatal::System("go on", io::Error::other("no threads"))),
                 },
                 recv(outcomes) -> announced => self.on_announced(announced.ok()),
-                recv(signals) -> _ => return Err(Fatal::Stopped(self.stopped())),
+                recv(signals) -> _ => {
+                    return complete_since.ok_or_else(|| Fatal::Stopped(self.stopped()));
+                }
                 default(wake) => {}
             }
         }
@@ -177,7 +234,7 @@ impl Coordinator<'_> {
 
     fn next_wake(&self, now: Instant, next_tick: Instant) -> Duration {
         let mut wake = next_tick;
-        if self.busy < self.threads
+        if self.busy < self.dialling_threads()
             && let Some(at) = self.book.next_at()
         {
             wake = wake.min(at);
@@ -199,6 +256,7 @@ impl Coordinator<'_> {
                 self.met.insert(session, address);
             }
             Event::Ended(ended) => self.on_ended(&ended),
+            Event::Came(stream, address) => self.on_guest(stream, address),
             Event::Guilty(session) => {
                 // A peer is found guilty once for each wrong piece; it is news the first time.
                 if let Some(address) = self.met.get(&session)
@@ -221,6 +279,17 @@ impl Coordinator<'_> {
         self.book.on_end(address, end, (answered, brought), lonely, Instant::now());
     }
 
+    /// Somebody came. Where there is no room it waits a little for some: whoever brings nothing
+    /// leaves then.
+    fn on_guest(&mut self, stream: TcpStream, address: SocketAddr) {
+        if self.book.is_banned(address.ip()) || self.guests.len() >= GUESTS_WAITING_MAX {
+            debug!("{address}: came, and was not let in");
+            return;
+        }
+        let visit = Visit { address, came: Some(stream) };
+        self.guests.push_back((visit, Instant::now()));
+    }
+
     fn on_announced(&mut self, announced: Option<Announced>) {
         let Some(Announced { tracker, result }) = announced else { return };
         let now = Instant::now();
@@ -236,28 +305,46 @@ impl Coordinator<'_> {
 
     // ---- what to do ----------------------------------------------------------------------------
 
+    /// Threads that dial. Where peers can come, some are kept for them.
+    fn dialling_threads(&self) -> usize {
+        let kept =
+            if self.listener.is_some() { self.threads / THREADS_FOR_ONE_GUEST_MAX } else { 0 };
+        self.threads - kept
+    }
+
     fn dial(&mut self, now: Instant) {
+        self.guests.retain(|(_, since)| now < *since + GUEST_WAIT);
         while self.busy < self.threads
-            && let Some(address) = self.book.next(now)
+            && let Some((guest, _)) = self.guests.pop_front()
         {
-            if self.dials.try_send(address).is_err() {
+            if self.visits.try_send(guest).is_err() {
                 return;
             }
             self.busy += 1;
         }
-        let others_wait = self.busy >= self.threads && self.book.others_wait(now);
+        while self.busy < self.dialling_threads()
+            && let Some(address) = self.book.next(now)
+        {
+            if self.visits.try_send(Visit { address, came: None }).is_err() {
+                return;
+            }
+            self.busy += 1;
+        }
+        let full = self.busy >= self.dialling_threads();
+        let others_wait = full && self.book.others_wait(now) || !self.guests.is_empty();
         self.shared.with_swarm(|swarm| swarm.others_wait = others_wait);
     }
 
     fn announce_due(&mut self, now: Instant) {
         let Some(announcer) = &self.announcer else { return };
         while let Some(due) = self.tiers.take_due(now) {
-            let look = self.shared.with_swarm(|swarm| (swarm.had_bytes(), swarm.downloaded));
+            let look = self.look();
             let request = AnnounceRequest {
                 event: due.event,
                 tracker_id: due.tracker_id,
-                left: self.total - look.0,
-                downloaded: look.1,
+                left: self.total - look.had,
+                downloaded: look.downloaded,
+                uploaded: look.uploaded,
                 ..self.announce.clone()
             };
             let job = Job { tracker: due.tracker, url: due.url, request };
@@ -275,6 +362,7 @@ impl Coordinator<'_> {
             *verified = (now, look.had);
         }
         self.rate.look(look.downloaded, now);
+        self.shared.with_swarm(|swarm| swarm.ring_for_haves());
         let (show, left) = (&mut self.show, self.total - look.had);
         show(&Progress::Downloading {
             had: look.had,
@@ -284,7 +372,7 @@ impl Coordinator<'_> {
             peers: look.sessions,
             known: self.book.known(),
         });
-        if look.sessions < self.threads && !self.book.others_wait(now) {
+        if look.sessions < self.dialling_threads() && !self.book.others_wait(now) {
             self.tiers.want_peers(now);
         }
         match self.patience {
@@ -293,6 +381,47 @@ impl Coordinator<'_> {
                 Err(Fatal::Stalled(format!("no new piece for {seconds} s: {}", self.blocker())))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Everything is there. The others who have everything need not stay.
+    fn begin_seeding(&mut self) -> Instant {
+        let now = Instant::now();
+        info!("everything is there; {}", self.plans());
+        self.recorder.remove();
+        self.tiers.on_completed(now);
+        self.rate = Rate::default();
+        self.shared.with_swarm(|swarm| {
+            swarm.choke_round(now);
+            swarm.ring_all();
+        });
+        now
+    }
+
+    /// A second of giving. Whether it was enough.
+    fn seed(&mut self, since: Instant, now: Instant) -> bool {
+        let look = self.look();
+        self.rate.look(look.uploaded, now);
+        (self.show)(&Progress::Seeding {
+            uploaded: look.uploaded,
+            per_second: self.rate.per_second(),
+            peers: look.sessions,
+        });
+        let seeding = self.seeding.unwrap_or_default();
+        seeding.is_over(since, look.uploaded, self.total, now)
+    }
+
+    /// What will be done once everything is there, in a few words.
+    fn plans(&self) -> String {
+        match self.seeding {
+            None => "it leaves when everything is there".to_owned(),
+            Some(Seeding { time: None, ratio: None }) => "it seeds until it is stopped".to_owned(),
+            Some(Seeding { time, ratio }) => {
+                let time = time.map(|time| format!("for {} min", time.as_secs_f64() / 60.0));
+                let ratio = ratio.map(|ratio| format!("until it sent {ratio} times its size"));
+                let ends: Vec<String> = time.into_iter().chain(ratio).collect();
+                format!("it seeds {}", ends.join(" or "))
+            }
         }
     }
 
@@ -307,6 +436,7 @@ impl Coordinator<'_> {
         self.shared.with_swarm(|swarm| Look {
             had: swarm.had_bytes(),
             downloaded: swarm.downloaded,
+            uploaded: swarm.uploaded,
             wasted: swarm.wasted,
             sessions: swarm.sessions(),
         })
@@ -371,9 +501,8 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    /// Tells `stopped` to every tracker that knows us, after `completed` if the data came in this
-    /// run.
-    fn farewell(&self, completed: bool) {
+    /// Tells `stopped` to every tracker that knows us, after `completed` if it is owed that.
+    fn farewell(&self) {
         let Some(announcer) = &self.announcer else { return };
         let look = self.look();
         let request = |event, tracker_id: &Option<Vec<u8>>| AnnounceRequest {
@@ -381,6 +510,7 @@ impl Coordinator<'_> {
             tracker_id: tracker_id.clone(),
             left: self.total - look.had,
             downloaded: look.downloaded,
+            uploaded: look.uploaded,
             numwant: if event == TrackerEvent::Stopped { 0 } else { NUMWANT },
             ..self.announce.clone()
         };
@@ -389,8 +519,7 @@ impl Coordinator<'_> {
             .answered()
             .map(|tracker| {
                 let stopped = request(TrackerEvent::Stopped, &tracker.tracker_id);
-                let first =
-                    completed.then(|| request(TrackerEvent::Completed, &tracker.tracker_id));
+                let first = tracker.event.map(|event| request(event, &tracker.tracker_id));
                 (tracker.url, first.into_iter().chain([stopped]).collect())
             })
             .collect();

@@ -1,7 +1,7 @@
 //! The front door: everything from a torrent to its verified files. First what is there is hashed,
 //! then, if something is missing, the threads are started and the coordinator takes over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,16 +9,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use log::{debug, info, warn};
 
 use crate::bitfield::Bitfield;
 use crate::engine::announcer::{Announcer, Patience};
 use crate::engine::chunk::ChunkPool;
-use crate::engine::coordinator::{Coordinator, Progress};
+use crate::engine::coordinator::{Coordinator, Progress, Seeding};
+use crate::engine::event::Event;
+use crate::engine::listener::Listener;
 use crate::engine::recheck::{Found, Search, recheck};
 use crate::engine::recorder::{Desk, Recorder};
 use crate::engine::session::{Permit, Shared};
+use crate::engine::upload::Uploads;
 use crate::engine::{pool, writer};
 use crate::error::Fatal;
 use crate::limits::{
@@ -37,6 +40,7 @@ use crate::protocol::tracker::AnnounceRequest;
 use crate::system::link::Waker;
 use crate::system::resume::ResumeFile;
 use crate::system::storage::layout::{Layout, OutputFile};
+use crate::system::storage::source::Source;
 use crate::system::storage::{Storage, catch_failed_stores};
 use crate::units::{Count, PeerId};
 
@@ -54,8 +58,10 @@ pub struct Options {
     pub min_free: u64,
     /// How much may be under way at once.
     pub plan: Plan,
-    /// The port that trackers are told.
-    pub port: u16,
+    /// Where peers may come, the first that is free; and what trackers are told if none is.
+    pub ports: Vec<u16>,
+    /// Whether to stay once everything is there.
+    pub seeding: Option<Seeding>,
     /// The run ends when no piece was verified for this long.
     pub patience: Option<Duration>,
 }
@@ -67,6 +73,8 @@ pub struct Report {
     pub total: u64,
     /// Bytes that came from peers.
     pub downloaded: u64,
+    /// Bytes that went to peers.
+    pub uploaded: u64,
     /// How long that took, the look at what was there not counted.
     pub elapsed: Duration,
 }
@@ -95,13 +103,16 @@ pub fn download(
     refuse_bad_padding(metainfo, storage.layout(), &found.pieces)?;
     if found.pieces.is_full() {
         storage.finish()?;
-        file.remove();
-        return Ok(Report { total, downloaded: 0, elapsed: Duration::ZERO });
+        if options.seeding.is_none() {
+            file.remove();
+            return Ok(Report { total, downloaded: 0, uploaded: 0, elapsed: Duration::ZERO });
+        }
     }
     let began = Instant::now();
     let coordinator = start(metainfo, storage, (found, file), options, signals, show)?;
-    let downloaded = coordinator.run()?;
-    Ok(Report { total, downloaded, elapsed: began.elapsed() })
+    let (downloaded, uploaded, complete) = coordinator.run()?;
+    let elapsed = complete.saturating_duration_since(began);
+    Ok(Report { total, downloaded, uploaded, elapsed })
 }
 
 fn layout(metainfo: &Metainfo) -> Layout {
@@ -185,7 +196,7 @@ fn start<'a>(
     let plan = options.plan;
     let mut rng = fastrand::Rng::new();
     let tiers = Tiers::new(&metainfo.tiers, &mut rng);
-    if tiers.is_empty() && options.peers.is_empty() {
+    if tiers.is_empty() && options.peers.is_empty() && options.seeding.is_none() {
         let why = "the torrent names no HTTP or UDP tracker; give a peer with --peer";
         return Err(Fatal::NobodyToAsk(why.to_owned()));
     }
@@ -223,12 +234,17 @@ fn start<'a>(
     let handshake =
         Handshake { info_hash: metainfo.info_hash, peer_id, fast: true, extended: true };
     let chunks = ChunkPool::new(plan.chunks);
-    let shared =
-        Arc::new(Shared::new(swarm, wakers, (work_back, work), chunks, to_writer, handshake));
     // The pool and the writer report; the coordinator never stops reading.
     let (report, events) = bounded(EVENTS_QUEUED_MAX);
     let layout = Arc::clone(storage.layout());
     let directory = storage.directory();
+    let uploads = Uploads::new(Source::new(storage.directory(), Arc::clone(&layout)));
+    let reporting = (to_writer, report.clone());
+    let shared =
+        Shared::new(swarm, wakers, (work_back, work), chunks, reporting, uploads, handshake);
+    let shared = Arc::new(shared);
+    // Where descriptors are scarce, those who are dialled need them.
+    let listener = (threads_max == plan.peers).then(|| listen(&options.ports, &report)).flatten();
     // What was found may never have been flushed, so nothing of it is recorded yet.
     let (info_hash, pieces) = (metainfo.info_hash, Bitfield::none(geometry));
     let record = Record { info_hash, pieces, files: found.files };
@@ -238,9 +254,9 @@ fn start<'a>(
     let writing =
         writer::spawn(storage, Arc::clone(metainfo), Arc::clone(&shared), orders, report.clone());
     writing.map_err(started("start a thread"))?;
-    let (dials, addresses) = bounded(threads_max);
-    let threads = pool::spawn(threads_max, &shared, &addresses, &report)
-        .map_err(started("start a thread"))?;
+    let (visits, visitors) = bounded(threads_max);
+    let threads =
+        pool::spawn(threads_max, &shared, &visitors, &report).map_err(started("start a thread"))?;
 
     let mut book = PeerBook::default();
     let now = Instant::now();
@@ -249,7 +265,9 @@ fn start<'a>(
     }
     Ok(Coordinator {
         shared,
-        dials,
+        visits,
+        guests: VecDeque::new(),
+        seeding: options.seeding,
         events,
         announcer,
         recorder,
@@ -257,7 +275,11 @@ fn start<'a>(
         announce: AnnounceRequest {
             info_hash: metainfo.info_hash,
             peer_id,
-            port: options.port,
+            port: listener
+                .as_ref()
+                .map(Listener::port)
+                .or(options.ports.first().copied())
+                .unwrap_or(0),
             uploaded: 0,
             downloaded: 0,
             left: missing,
@@ -266,6 +288,7 @@ fn start<'a>(
             numwant: NUMWANT,
             tracker_id: None,
         },
+        listener,
         book,
         threads,
         patience: options.patience,
@@ -300,6 +323,21 @@ fn wakers(wanted: usize) -> Result<Vec<Waker>, Fatal> {
     }
     wakers.truncate(wanted);
     Ok(wakers)
+}
+
+/// Lets peers come. That nobody can is no reason not to download.
+fn listen(ports: &[u16], report: &Sender<Event>) -> Option<Listener> {
+    match Listener::spawn(ports.iter().copied(), report.clone()) {
+        Ok(listener) => {
+            info!("listening on port {}", listener.port());
+            Some(listener)
+        }
+        Err(error) => {
+            let first = ports.first().copied().unwrap_or(0);
+            warn!("nobody can connect to us, port {first} can't be had: {error}");
+            None
+        }
+    }
 }
 
 /// Who we are for this run.

@@ -1,10 +1,10 @@
 //! What the coordinator is told. One queue for the pool and the writer, so that it hears things in
 //! the order in which they happened.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 
-use crate::engine::session::Ended;
 use crate::error::Fatal;
+use crate::policy::conversation::SessionEnd;
 use crate::units::SessionId;
 
 /// Something happened.
@@ -13,6 +13,8 @@ pub enum Event {
     Began(SessionId, SocketAddr),
     /// A session ended.
     Ended(Ended),
+    /// Somebody has connected to us.
+    Came(TcpStream, SocketAddr),
     /// This session's peer sent wrong data.
     Guilty(SessionId),
     /// Every piece is verified and every file is as it should be.
@@ -21,4 +23,18 @@ pub enum Event {
     Finished,
     /// A file can't be written: the run is over.
     Failed(Fatal),
+}
+
+/// How a session went.
+pub struct Ended {
+    /// Which session.
+    pub session: SessionId,
+    /// Whom it was with.
+    pub address: SocketAddr,
+    /// The peer shook hands.
+    pub answered: bool,
+    /// The peer sent blocks that were wanted.
+    pub brought: bool,
+    /// Why it ended.
+    pub end: SessionEnd,
 }

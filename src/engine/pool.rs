@@ -1,19 +1,18 @@
 //! The pool: a fixed number of threads, each with one session at a time.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::engine::event::Event;
-use crate::engine::session::{self, Shared};
+use crate::engine::session::{self, Shared, Visit};
 use crate::limits::SESSION_STACK_BYTES;
 use crate::units::{Count, SessionId};
 
-/// Starts up to `threads` threads, one for each waker of `shared`. Each takes addresses from
-/// `dials` and tells `events` when a session begins and ends. Returns how many there are: when the
+/// Starts up to `threads` threads, one for each waker of `shared`. Each takes visits from
+/// `visits` and tells `events` when a session begins and ends. Returns how many there are: when the
 /// system gives no more, fewer do.
 ///
 /// # Errors
@@ -21,12 +20,12 @@ use crate::units::{Count, SessionId};
 pub fn spawn(
     threads: usize,
     shared: &Arc<Shared>,
-    dials: &Receiver<SocketAddr>,
+    visits: &Receiver<Visit>,
     events: &Sender<Event>,
 ) -> io::Result<usize> {
     for thread in 0..threads {
-        let (shared, dials, events) = (Arc::clone(shared), dials.clone(), events.clone());
-        let work = move || work(thread, threads, &shared, &dials, &events);
+        let (shared, visits, events) = (Arc::clone(shared), visits.clone(), events.clone());
+        let work = move || work(thread, threads, &shared, &visits, &events);
         let name = format!("peer {thread}");
         let spawned = thread::Builder::new().name(name).stack_size(SESSION_STACK_BYTES).spawn(work);
         match spawned {
@@ -46,15 +45,15 @@ fn work(
     thread: usize,
     threads: usize,
     shared: &Shared,
-    dials: &Receiver<SocketAddr>,
+    visits: &Receiver<Visit>,
     events: &Sender<Event>,
 ) {
     let Some(waker) = shared.waker(thread) else { return };
     // Numbers are dealt like cards, so that a session's number tells its thread.
-    for (address, number) in dials.iter().zip((thread..).step_by(threads)) {
+    for (visit, number) in visits.iter().zip((thread..).step_by(threads)) {
         let session = SessionId(u32::try_from(number).unwrap_or(u32::MAX));
-        let _over = events.send(Event::Began(session, address));
-        let ended = session::run(shared, waker, session, address);
+        let _over = events.send(Event::Began(session, visit.address));
+        let ended = session::run(shared, waker, session, visit);
         if events.send(Event::Ended(ended)).is_err() {
             return;
         }

@@ -3,7 +3,7 @@
 //! A turn: sleep until something comes; read it into a chunk; feed the conversation; bring it and
 //! the swarm together under the lock; hand the chunk to the writer; send what is to be said.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use crossbeam_channel::{Receiver, Sender};
 use log::debug;
 
 use crate::engine::chunk::{Chunk, ChunkPool, ToWriter};
+use crate::engine::event::{Ended, Event};
+use crate::engine::upload::{Stopped, Uploads};
 use crate::limits::{CACHE_LINE_BYTES, CHUNK_LENGTH_BYTES, DIAL_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS};
 use crate::policy::conversation::{Conversation, Received, SessionEnd};
 use crate::policy::swarm::Swarm;
@@ -44,6 +46,10 @@ pub struct Shared {
     pub chunks: ChunkPool,
     /// Blocks for the writer; there is room for every chunk there is.
     pub to_writer: Sender<ToWriter>,
+    /// What is asked of us.
+    pub uploads: Uploads,
+    /// A file that can't be read ends the run.
+    pub reports: Sender<Event>,
     /// What we say first.
     pub handshake: Handshake,
     /// Bytes that may gather unread in a socket.
@@ -57,12 +63,22 @@ impl Shared {
         wakers: Vec<Waker>,
         (work_back, work): (Sender<Permit>, Receiver<Permit>),
         chunks: ChunkPool,
-        to_writer: Sender<ToWriter>,
+        (to_writer, reports): (Sender<ToWriter>, Sender<Event>),
+        uploads: Uploads,
         handshake: Handshake,
     ) -> Self {
-        let swarm = Mutex::new(swarm);
-        let room_to_gather = link::room_to_gather();
-        Self { swarm, wakers, work, work_back, chunks, to_writer, handshake, room_to_gather }
+        Self {
+            swarm: Mutex::new(swarm),
+            wakers,
+            work,
+            work_back,
+            chunks,
+            to_writer,
+            uploads,
+            reports,
+            handshake,
+            room_to_gather: link::room_to_gather(),
+        }
     }
 
     /// Looks at the swarm or changes it; then wakes the sessions that should look as well.
@@ -94,25 +110,20 @@ impl Shared {
     }
 }
 
-/// How a session went.
-pub struct Ended {
-    /// Which session.
-    pub session: SessionId,
-    /// Whom it was with.
+/// Whom a session is with.
+pub struct Visit {
+    /// Where the peer is.
     pub address: SocketAddr,
-    /// The peer shook hands.
-    pub answered: bool,
-    /// The peer sent blocks that were wanted.
-    pub brought: bool,
-    /// Why it ended.
-    pub end: SessionEnd,
+    /// The connection, if it was the peer who came.
+    pub came: Option<TcpStream>,
 }
 
-/// Dials `address` and talks until there is a reason to end.
-pub fn run(shared: &Shared, waker: &Waker, session: SessionId, address: SocketAddr) -> Ended {
+/// Talks with a peer until there is a reason to end.
+pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> Ended {
+    let address = visit.address;
     let mut ended =
         Ended { session, address, answered: false, brought: false, end: SessionEnd::Stopped };
-    ended.end = match greet(shared, address) {
+    ended.end = match greet(shared, session, visit) {
         Err(end) => end,
         Ok((link, theirs)) => {
             ended.answered = true;
@@ -145,9 +156,28 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, address: SocketAd
     ended
 }
 
-fn greet(shared: &Shared, address: SocketAddr) -> Result<(Link, Handshake), SessionEnd> {
-    let mut link = Link::dial(address, DIAL_TIMEOUT)?;
-    let theirs = link.shake_hands(&shared.handshake, HANDSHAKE_TIMEOUT)?;
+fn greet(
+    shared: &Shared,
+    session: SessionId,
+    visit: Visit,
+) -> Result<(Link, Handshake), SessionEnd> {
+    let ours = &shared.handshake;
+    let (link, theirs) = match visit.came {
+        None => {
+            let mut link = Link::dial(visit.address, DIAL_TIMEOUT)?;
+            let theirs = link.shake_hands(ours, HANDSHAKE_TIMEOUT)?;
+            (link, theirs)
+        }
+        Some(stream) => {
+            let mut link = Link::accept(stream)?;
+            let theirs = link.be_greeted(ours, HANDSHAKE_TIMEOUT)?;
+            (link, theirs)
+        }
+    };
+    let host = visit.address.ip();
+    if !shared.with_swarm(|swarm| swarm.meet(session, theirs.peer_id, host)) {
+        return Err(SessionEnd::Double);
+    }
     Ok((link, theirs))
 }
 
@@ -202,7 +232,8 @@ impl Session<'_> {
 
     /// Sleeps until there is a reason not to. Whether it is time to read.
     fn sleep(&mut self) -> Result<bool, SessionEnd> {
-        let to_write = !self.conversation.outbox().is_empty();
+        let to_write =
+            !self.conversation.outbox().is_empty() || !self.conversation.serving().is_empty();
         let deadline = self.conversation.deadline();
         let interest = Interest { to_read: self.nap_until.is_none(), to_write };
         let until = self.nap_until.map_or(deadline, |nap| nap.min(deadline));
@@ -316,12 +347,15 @@ impl Session<'_> {
     }
 
     fn flush(&mut self) -> Result<(), SessionEnd> {
-        let outbox = self.conversation.outbox();
-        if !outbox.is_empty() {
-            let sent = self.link.write(outbox)?;
-            outbox.drain(..sent);
+        match self.shared.uploads.flush(&self.link, &mut self.conversation) {
+            Ok(()) => Ok(()),
+            Err(Stopped::Session(end)) => Err(end),
+            Err(Stopped::Run(fatal)) => {
+                // It fails only when the coordinator is gone, and then nobody cares.
+                let _over = self.shared.reports.send(Event::Failed(fatal));
+                Err(SessionEnd::Stopped)
+            }
         }
-        Ok(())
     }
 }
 

@@ -13,11 +13,13 @@ use crate::bitfield::Bitfield;
 use crate::limits::{
     ALLOWED_FAST_MAX, CHOKED_MS, HUNGRY_LOOK_MS, KEEP_ALIVE_MS, LATE_GAIN_MS, LATE_REQUESTS_MAX,
     NEW_HAVES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX, REJECT_PAUSE_MS, REJECTS_MAX,
-    SILENCE_ASKED_MAX_MS, SILENCE_MAX_MS, SNUB_MS, UNASKED_BLOCKS_MAX, USELESS_MS,
+    REQUEST_LENGTH_MAX_BYTES, REQUESTS_QUEUED_MAX, SILENCE_ASKED_MAX_MS, SILENCE_MAX_MS, SNUB_MS,
+    UNASKED_BLOCKS_MAX, USELESS_MS,
 };
 use crate::policy::noise::Noise;
 use crate::policy::picker::Arrival;
 use crate::policy::pipeline::Pipeline;
+use crate::policy::serving::Serving;
 use crate::policy::swarm::Swarm;
 use crate::protocol::extension::{self, Hello};
 use crate::protocol::handshake::Handshake;
@@ -59,6 +61,10 @@ pub enum SessionEnd {
     Banned,
     /// The peer brings nothing while others wait for its place.
     Useless,
+    /// Both sides have everything.
+    Content,
+    /// There is a session with this peer already.
+    Double,
     /// The run is over.
     Stopped,
 }
@@ -76,6 +82,8 @@ impl fmt::Display for SessionEnd {
             Self::Ourselves => write!(f, "it is ourselves"),
             Self::Banned => write!(f, "sent wrong data"),
             Self::Useless => write!(f, "brought nothing while others wait"),
+            Self::Double => write!(f, "connected already"),
+            Self::Content => write!(f, "neither needs anything of the other"),
             Self::Stopped => write!(f, "the run is over"),
         }
     }
@@ -126,7 +134,14 @@ pub struct Conversation {
     chokes_us: bool,
     allowed_fast: Vec<PieceIndex>,
     hello: Option<Hello>,
+    /// It wants what we have.
+    wants: bool,
+    /// What it has asked for since the last turn.
+    asks: Vec<Block>,
     // Ours.
+    chokes: bool,
+    serving: Serving,
+    sent_bytes: u64,
     interested: bool,
     wanted: u32,
     jobs: VecDeque<Job>,
@@ -182,6 +197,11 @@ impl Conversation {
             chokes_us: true,
             allowed_fast: Vec::new(),
             hello: None,
+            wants: false,
+            asks: Vec::new(),
+            chokes: true,
+            serving: Serving::default(),
+            sent_bytes: 0,
             interested: false,
             wanted: 0,
             jobs: VecDeque::new(),
@@ -218,7 +238,7 @@ impl Conversation {
 
     /// Enters the swarm and tells the peer what we have (BEP 3 "bitfield", BEP 6 "have none").
     pub fn join(&mut self, swarm: &mut Swarm) {
-        swarm.join(self.id);
+        swarm.join(self.id, self.began);
         self.log_counted = swarm.verified().len();
         self.log_told = self.log_counted;
         let had = swarm.picker.had();
@@ -245,9 +265,29 @@ impl Conversation {
         swarm.leave(self.id);
     }
 
+    /// The torrent's measures.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
     /// Bytes that wait to be sent. The session takes from the front what it could send.
     pub fn outbox(&mut self) -> &mut Vec<u8> {
         &mut self.outbox
+    }
+
+    /// The requests that are to be answered, once the outbox is empty. Not those of a peer that is
+    /// being choked.
+    pub fn serving(&self) -> &Serving {
+        &self.serving
+    }
+
+    /// So many bytes of what is [served](Self::serving) went to the peer.
+    pub fn on_served(&mut self, bytes: usize, now: Instant) {
+        let (whole, data) = self.serving.on_sent(bytes);
+        self.sent_bytes += data;
+        self.last_said = now;
+        // To ask for what is sent is no noise.
+        (0..whole).for_each(|_| self.noise.make_up_for_block());
     }
 
     /// The client's name as the peer told it, not to be shown raw.
@@ -346,7 +386,11 @@ impl Conversation {
                     self.allowed_fast.extend(piece);
                 }
             }
-            Message::Request(range) => self.on_request(range),
+            Message::Request(range) if self.on_request(range) => return Ok(None),
+            Message::Request(range) => self.refuse(range),
+            Message::Cancel(range) => self.on_cancel(range),
+            Message::Interested => self.wants = true,
+            Message::NotInterested => self.wants = false,
             Message::Extended(extension::HELLO, payload) => {
                 length = payload.len();
                 if let Some(hello) = Hello::decode(payload) {
@@ -354,8 +398,7 @@ impl Conversation {
                     self.hello = Some(hello);
                 }
             }
-            // Nothing is uploaded yet, and hints are not followed.
-            Message::Interested | Message::NotInterested | Message::Cancel(_) => {}
+            // Hints are not followed.
             Message::KeepAlive | Message::Suggest(_) | Message::Port(_) => {}
             Message::Extended(_, payload) | Message::Unknown(_, payload) => length = payload.len(),
         }
@@ -491,13 +534,31 @@ impl Conversation {
         Ok(())
     }
 
-    /// We choke everybody: a request can only have crossed that, or not have been understood.
-    fn on_request(&mut self, range: Range) {
-        if self.outbox.len() >= OUTBOX_MAX_BYTES {
-            return;
+    /// Whether the request can be answered, if we have the piece: that is seen in the turn.
+    fn on_request(&mut self, range: Range) -> bool {
+        let block = self.geometry.range(range.piece, range.begin, range.length);
+        let block = block.filter(|block| block.length <= REQUEST_LENGTH_MAX_BYTES);
+        let fits = !self.chokes && self.asks.len() < REQUESTS_QUEUED_MAX as usize;
+        self.asks.extend(block.filter(|_| fits));
+        fits && block.is_some()
+    }
+
+    /// A request will not be answered. Without the fast extension there is no word for that.
+    fn refuse(&mut self, range: Range) {
+        if self.fast && self.outbox.len() < OUTBOX_MAX_BYTES {
+            Message::Reject(range).encode(&mut self.outbox);
         }
-        let answer = if self.fast { Message::Reject(range) } else { Message::Choke };
-        answer.encode(&mut self.outbox);
+    }
+
+    /// A cancelled request is answered as well: with the block, or with a reject (BEP 6).
+    fn on_cancel(&mut self, range: Range) {
+        let Some(block) = self.geometry.range(range.piece, range.begin, range.length) else {
+            return;
+        };
+        let asked = self.asks.iter().position(|asked| *asked == block);
+        if asked.map(|at| self.asks.remove(at)).is_some() || self.serving.cancel(block) {
+            self.refuse(range);
+        }
     }
 
     // ---- the turn ------------------------------------------------------------------------------
@@ -531,6 +592,7 @@ impl Conversation {
         self.end_idle_jobs(swarm, permits);
         self.tell_haves(swarm);
         self.say_interest();
+        self.trade(swarm, now);
         self.ask(swarm, permits, now);
         self.keep_alive(now);
         self.check_patience(swarm, now)
@@ -543,7 +605,7 @@ impl Conversation {
             let length = u64::from(received.block.length);
             match swarm.picker.on_block(self.id, received.block) {
                 Arrival::Fresh(others) => {
-                    swarm.downloaded += length;
+                    swarm.on_received(self.id, length);
                     others.into_iter().flatten().for_each(|other| swarm.outrun(other));
                     true
                 }
@@ -694,6 +756,30 @@ impl Conversation {
             self.interested = interested;
             let message = if interested { Message::Interested } else { Message::NotInterested };
             message.encode(&mut self.outbox);
+        }
+    }
+
+    /// What the peer wants of us, and whether it may.
+    fn trade(&mut self, swarm: &mut Swarm, now: Instant) {
+        swarm.on_sent(self.id, std::mem::take(&mut self.sent_bytes));
+        let snubs = self.pipeline.is_snubbed() && self.wanted > 0;
+        swarm.on_peer(self.id, (self.wants, self.have.is_full(), snubs), now);
+        for block in std::mem::take(&mut self.asks) {
+            if !swarm.picker.had().has(block.piece) || !self.serving.ask(block) {
+                self.refuse(block.into());
+            }
+        }
+        let chokes = !swarm.is_unchoked(self.id);
+        // A peer that does not read hears of it later.
+        if chokes != self.chokes && self.outbox.len() < OUTBOX_MAX_BYTES {
+            self.chokes = chokes;
+            let message = if chokes { Message::Choke } else { Message::Unchoke };
+            message.encode(&mut self.outbox);
+            if chokes {
+                for block in self.serving.cancel_all() {
+                    self.refuse(block.into());
+                }
+            }
         }
     }
 
@@ -848,6 +934,14 @@ impl Conversation {
     fn check_patience(&self, swarm: &Swarm, now: Instant) -> Result<(), SessionEnd> {
         if now >= self.silent_at() {
             return Err(SessionEnd::Silent);
+        }
+        if swarm.picker.is_done() {
+            let upload_only = self.hello.as_ref().is_some_and(|hello| hello.upload_only);
+            if self.have.is_full() || upload_only {
+                return Err(SessionEnd::Content);
+            }
+            let useless = !self.wants && now >= self.began + USELESS;
+            return if swarm.others_wait && useless { Err(SessionEnd::Useless) } else { Ok(()) };
         }
         if swarm.others_wait && now >= self.useless_at() {
             return Err(SessionEnd::Useless);

@@ -12,13 +12,13 @@ use crate::limits::{
     ADDRESSES_MAX, ANNOUNCER_BUFFERS_BYTES, ANNOUNCER_STACK_BYTES, ANNOUNCER_THREADS_MAX,
     BANNED_MAX, BLOCK_LENGTH, CHUNK_LENGTH_BYTES, CHUNKS_MAX, CHUNKS_MIN, EVENTS_QUEUED_MAX,
     FAREWELL_THREADS_MAX, FAREWELL_THREADS_MIN, FOREIGN_TEXT_MAX_CHARS, JOBS_MAX,
-    MESSAGE_KEPT_MAX_BYTES, NEW_HAVES_MAX, OPEN_PIECES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX,
-    PEER_OTHER_BYTES, PEERS_MIN, PEERS_PER_REPLY_MAX, PROCESS_BYTES, READ_BACK_BYTES,
+    LISTENER_STACK_BYTES, MESSAGE_KEPT_MAX_BYTES, NEW_HAVES_MAX, OPEN_PIECES_MAX, OUTBOX_MAX_BYTES,
+    OVERDUE_MAX, PEER_OTHER_BYTES, PEERS_MIN, PEERS_PER_REPLY_MAX, PROCESS_BYTES, READ_BACK_BYTES,
     RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES, RECHECK_THREADS_MAX, RECORDER_STACK_BYTES,
-    REQUESTS_IN_FLIGHT_MAX, RESOLVER_STACK_BYTES, SESSION_STACK_BYTES, SESSIONS_REMEMBERED_MAX,
-    SIGNALS_STACK_BYTES, SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES, TRACKER_ID_MAX_BYTES,
-    TRACKER_REPLY_MAX_BYTES, TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX, URL_LENGTH_MAX_BYTES,
-    WRITER_STACK_BYTES,
+    REQUESTS_IN_FLIGHT_MAX, REQUESTS_QUEUED_MAX, RESOLVER_STACK_BYTES, SESSION_STACK_BYTES,
+    SESSIONS_REMEMBERED_MAX, SIGNALS_STACK_BYTES, SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES,
+    TRACKER_ID_MAX_BYTES, TRACKER_REPLY_MAX_BYTES, TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX,
+    UPLOAD_BUFFER_BYTES, UPLOAD_BUFFERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
 };
 use crate::protocol::metainfo::Measures;
 
@@ -39,6 +39,8 @@ const HOST_BYTES: u64 = 24;
 const SESSION_BYTES: u64 = 48;
 const EVENT_BYTES: u64 = 128;
 const STATE_BYTES: u64 = 16;
+/// How the trade with a peer goes, its id and its host.
+const TRADE_BYTES: u64 = 192;
 
 /// What is known of a tracker besides its URL: its id, what it answered, what it refused.
 const TRACKER_BYTES: u64 = (TRACKER_ID_MAX_BYTES + 4 * FOREIGN_TEXT_MAX_CHARS + 256) as u64;
@@ -123,6 +125,7 @@ impl Plan {
             + if needs.measures.tiers > 0 { TRACKER_REPLY_MAX_BYTES } else { 0 }
             + writer(needs)
             + recorder(needs)
+            + uploads()
             + self.peers as u64 * peer(needs)
             + self.chunks as u64 * chunk(needs)
             + self.begun as u64 * begun(needs)
@@ -247,6 +250,11 @@ fn recorder(needs: &Needs) -> u64 {
         + needs.measures.files * (4 * STATE_BYTES + 8 * TREE)
 }
 
+/// The buffers, who waits at the door, and how the trade with each peer goes.
+fn uploads() -> u64 {
+    (UPLOAD_BUFFERS_MAX * UPLOAD_BUFFER_BYTES) as u64 + thread(LISTENER_STACK_BYTES)
+}
+
 fn chunk(needs: &Needs) -> u64 {
     CHUNK_LENGTH_BYTES as u64 + arrived(needs)
 }
@@ -279,7 +287,10 @@ fn peer(needs: &Needs) -> u64 {
     let tables = table(requests, REQUEST_BYTES) * 3 / 2
         + 2 * table(requests, BLOCK_BYTES)
         + table(OVERDUE_MAX, BLOCK_BYTES)
-        + table(NEW_HAVES_MAX, 4);
+        + table(NEW_HAVES_MAX, 4)
+        // What it asks for: in this turn, and what waits; and one of them while it moves.
+        + table(REQUESTS_QUEUED_MAX as usize, BLOCK_BYTES) * 5 / 2
+        + TREE * TRADE_BYTES;
     // What they have, what they told, twice while it changes, the message that told it, what we
     // told, what may be asked.
     let bitfields = 6 * bitfield(needs);

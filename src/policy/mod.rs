@@ -1,6 +1,7 @@
 //! Decisions, made over values with the time passed in. No room here does I/O or reads the clock.
 
 pub mod blame;
+pub mod choker;
 pub mod conversation;
 pub mod memory;
 pub mod noise;
@@ -9,5 +10,6 @@ pub mod picker;
 pub mod pipeline;
 pub mod rarity;
 pub mod rate;
+pub mod serving;
 pub mod swarm;
 pub mod tiers;

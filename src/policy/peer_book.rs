@@ -96,7 +96,7 @@ impl PeerBook {
         let banned = self.banned.contains(&address.ip());
         let Some(entry) = self.entries.get_mut(&address) else { return };
         entry.answered |= answered;
-        if banned || *end == SessionEnd::Ourselves {
+        if banned || matches!(end, SessionEnd::Ourselves | SessionEnd::Content) {
             // The entry stays, without a place in the queue: it is never dialled again.
             return;
         }
@@ -125,6 +125,11 @@ impl PeerBook {
             self.queue.remove(&place);
         }
         new
+    }
+
+    /// Whether this host is banned.
+    pub fn is_banned(&self, host: IpAddr) -> bool {
+        self.banned.contains(&host)
     }
 
     /// Whether somebody could be dialled right now.

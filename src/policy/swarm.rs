@@ -4,12 +4,14 @@
 //! Nobody is told, everybody looks: a change is made here, the sessions it concerns are named in
 //! `rings`, and each of them looks for itself on its next turn.
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use crate::bitfield::Bitfield;
+use crate::policy::choker::{self, Candidate, Choker};
 use crate::policy::picker::Picker;
-use crate::units::{Geometry, PieceIndex, SessionId};
+use crate::units::{Geometry, PeerId, PieceIndex, SessionId};
 
 /// The state that all sessions look at.
 pub struct Swarm {
@@ -23,15 +25,51 @@ pub struct Swarm {
     pub downloaded: u64,
     /// Bytes of blocks that came twice, or whose piece was wrong.
     pub wasted: u64,
+    /// Bytes of blocks that were sent to others.
+    pub uploaded: u64,
+    /// Bytes a second that may be sent, if that is limited.
+    pub upload_limit_per_s: Option<u64>,
     had_bytes: u64,
     geometry: Geometry,
     epoch: Instant,
     verified: Vec<PieceIndex>,
-    live: BTreeSet<SessionId>,
+    trades: BTreeMap<SessionId, Trade>,
+    met: BTreeMap<SessionId, (PeerId, IpAddr)>,
+    choker: Choker,
+    last_round: Instant,
+    slots: usize,
+    /// Verified pieces that everybody was rung for.
+    rung_for: usize,
     banned: BTreeSet<SessionId>,
     hungry: BTreeSet<SessionId>,
     outrun: BTreeSet<SessionId>,
     rings: Vec<SessionId>,
+}
+
+/// How the trade with one peer goes.
+struct Trade {
+    joined: Instant,
+    /// It has everything.
+    is_seed: bool,
+    /// It wants what we have.
+    interested: bool,
+    /// We want it to ask.
+    unchoked: bool,
+    /// When that was changed last.
+    changed: Instant,
+    /// It does not bring what we asked for.
+    snubs: bool,
+    /// Bytes since the last round.
+    received: u64,
+    sent: u64,
+}
+
+impl Trade {
+    fn set_unchoked(&mut self, unchoked: bool, now: Instant) {
+        if self.unchoked != unchoked {
+            (self.unchoked, self.changed) = (unchoked, now);
+        }
+    }
 }
 
 impl Swarm {
@@ -46,15 +84,22 @@ impl Swarm {
         let missing = geometry.pieces().saturating_sub(had.count()) as usize;
         Self {
             had_bytes,
-            picker: Picker::new(geometry, had, rng),
+            picker: Picker::new(geometry, had, rng.clone()),
+            choker: Choker::new(rng),
             stop: false,
             others_wait: false,
             downloaded: 0,
             wasted: 0,
+            uploaded: 0,
+            upload_limit_per_s: None,
             geometry,
             epoch,
             verified: Vec::with_capacity(missing),
-            live: BTreeSet::new(),
+            trades: BTreeMap::new(),
+            met: BTreeMap::new(),
+            last_round: epoch,
+            slots: choker::slots(0, None),
+            rung_for: 0,
             banned: BTreeSet::new(),
             hungry: BTreeSet::new(),
             outrun: BTreeSet::new(),
@@ -85,14 +130,35 @@ impl Swarm {
 
     // ---- sessions ------------------------------------------------------------------------------
 
+    /// A peer has shaken hands. False if there is a session with it already. Many may live at one
+    /// address, and some call themselves alike: only both together tell.
+    pub fn meet(&mut self, who: SessionId, peer: PeerId, host: IpAddr) -> bool {
+        let new = self.met.values().all(|met| *met != (peer, host));
+        if new {
+            self.met.insert(who, (peer, host));
+        }
+        new
+    }
+
     /// A session began.
-    pub fn join(&mut self, who: SessionId) {
-        self.live.insert(who);
+    pub fn join(&mut self, who: SessionId, now: Instant) {
+        let trade = Trade {
+            joined: now,
+            is_seed: false,
+            interested: false,
+            unchoked: false,
+            changed: now,
+            snubs: false,
+            received: 0,
+            sent: 0,
+        };
+        self.trades.insert(who, trade);
     }
 
     /// A session ended.
     pub fn leave(&mut self, who: SessionId) {
-        self.live.remove(&who);
+        self.trades.remove(&who);
+        self.met.remove(&who);
         self.banned.remove(&who);
         self.hungry.remove(&who);
         self.outrun.remove(&who);
@@ -100,12 +166,12 @@ impl Swarm {
 
     /// How many sessions there are.
     pub fn sessions(&self) -> usize {
-        self.live.len()
+        self.trades.len()
     }
 
     /// This session's peer sent wrong data: the session ends on its next turn.
     pub fn ban(&mut self, who: SessionId) {
-        if self.live.contains(&who) {
+        if self.trades.contains_key(&who) {
             self.banned.insert(who);
             self.rings.push(who);
         }
@@ -119,7 +185,12 @@ impl Swarm {
     /// The run is over.
     pub fn stop(&mut self) {
         self.stop = true;
-        self.rings.extend(&self.live);
+        self.ring_all();
+    }
+
+    /// Everybody is to look.
+    pub fn ring_all(&mut self) {
+        self.rings.extend(self.trades.keys());
     }
 
     /// Says whether this session could do more work than it found.
@@ -139,7 +210,7 @@ impl Swarm {
 
     /// Somebody else brought a block that this session asked for: it should take its request back.
     pub fn outrun(&mut self, who: SessionId) {
-        if self.live.contains(&who) {
+        if self.trades.contains_key(&who) {
             self.outrun.insert(who);
             self.rings.push(who);
         }
@@ -153,6 +224,88 @@ impl Swarm {
     /// Takes the list of those whose wakers are to be rung, once the lock is released.
     pub fn take_rings(&mut self) -> Vec<SessionId> {
         std::mem::take(&mut self.rings)
+    }
+
+    // ---- trade ---------------------------------------------------------------------------------
+
+    /// How it stands with the peer: whether it wants what we have, is a seed, keeps us waiting.
+    /// Who begins to want something is let in at once if there is a place.
+    pub fn on_peer(
+        &mut self,
+        who: SessionId,
+        (interested, is_seed, snubs): (bool, bool, bool),
+        now: Instant,
+    ) {
+        let unchoked = self.trades.values().filter(|trade| trade.unchoked).count();
+        let Some(trade) = self.trades.get_mut(&who) else { return };
+        let begins = interested && !trade.interested;
+        (trade.interested, trade.is_seed, trade.snubs) = (interested, is_seed, snubs);
+        if begins && unchoked < self.slots {
+            trade.set_unchoked(true, now);
+        }
+    }
+
+    /// Whether the peer may ask.
+    pub fn is_unchoked(&self, who: SessionId) -> bool {
+        self.trades.get(&who).is_some_and(|trade| trade.unchoked)
+    }
+
+    /// The peer brought so many bytes that were wanted.
+    pub fn on_received(&mut self, who: SessionId, bytes: u64) {
+        self.downloaded += bytes;
+        if let Some(trade) = self.trades.get_mut(&who) {
+            trade.received += bytes;
+        }
+    }
+
+    /// So many bytes of blocks were sent to the peer.
+    pub fn on_sent(&mut self, who: SessionId, bytes: u64) {
+        self.uploaded += bytes;
+        if let Some(trade) = self.trades.get_mut(&who) {
+            trade.sent += bytes;
+        }
+    }
+
+    /// Decides anew who may ask.
+    pub fn choke_round(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.last_round).max(Duration::from_millis(1));
+        self.last_round = now;
+        let per_s = |bytes: u64| {
+            let per_s = u128::from(bytes) * 1_000 / elapsed.as_millis().max(1);
+            u64::try_from(per_s).unwrap_or(u64::MAX)
+        };
+        let candidate = |(who, trade): (&SessionId, &Trade)| Candidate {
+            session: *who,
+            interested: trade.interested,
+            unchoked: trade.unchoked,
+            received_per_s: per_s(trade.received),
+            sent_per_s: per_s(trade.sent),
+            changed: trade.changed,
+            joined: trade.joined,
+            snubs: trade.snubs,
+        };
+        let candidates: Vec<Candidate> = self.trades.iter().map(candidate).collect();
+        let sent_per_s = candidates.iter().map(|candidate| candidate.sent_per_s).sum();
+        self.slots = choker::slots(sent_per_s, self.upload_limit_per_s);
+        let seeding = self.picker.is_done();
+        let chosen = self.choker.round(&candidates, self.slots, seeding, now);
+        for (who, trade) in &mut self.trades {
+            let unchoked = chosen.contains(who);
+            if trade.unchoked != unchoked {
+                self.rings.push(*who);
+            }
+            trade.set_unchoked(unchoked, now);
+            (trade.received, trade.sent) = (0, 0);
+        }
+    }
+
+    /// Those who lack something are rung for the pieces that were verified since the last time, so
+    /// that they hear of them.
+    pub fn ring_for_haves(&mut self) {
+        if std::mem::replace(&mut self.rung_for, self.verified.len()) != self.verified.len() {
+            let leeches = self.trades.iter().filter(|(_, trade)| !trade.is_seed);
+            self.rings.extend(leeches.map(|(who, _)| *who));
+        }
     }
 
     // ---- pieces --------------------------------------------------------------------------------

@@ -48,9 +48,20 @@ struct Tracker {
     url: String,
     tier: usize,
     answered: bool,
+    completed: News,
     tracker_id: Option<Vec<u8>>,
     /// Why the latest announce failed.
     error: Option<TrackerError>,
+}
+
+/// Whether a tracker knows that everything is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum News {
+    /// There is nothing to be told.
+    None,
+    Owed,
+    UnderWay,
+    Told,
 }
 
 #[derive(Debug)]
@@ -124,13 +135,34 @@ impl Tiers {
         let tier = self.tiers.iter_mut().find(|tier| tier.is_due(now))?;
         let index = *tier.order.get(tier.asked)?;
         tier.under_way = Some(index);
-        let tracker = self.trackers.get(index.0)?;
+        let tracker = self.trackers.get_mut(index.0)?;
         Some(Announce {
             tracker: index,
             url: tracker.url.clone(),
-            event: (!tracker.answered).then_some(Event::Started),
+            event: match (tracker.answered, tracker.completed) {
+                (false, _) => Some(Event::Started),
+                (true, News::Owed | News::UnderWay) => {
+                    tracker.completed = News::UnderWay;
+                    Some(Event::Completed)
+                }
+                (true, News::None | News::Told) => None,
+            },
             tracker_id: tracker.tracker_id.clone(),
         })
+    }
+
+    /// Everything is there, and it goes on: trackers that know us are told at once, the others
+    /// after `started`.
+    pub fn on_completed(&mut self, now: Instant) {
+        for tracker in &mut self.trackers {
+            tracker.completed = News::Owed;
+        }
+        for tier in &mut self.tiers {
+            let first = tier.order.get(tier.asked).and_then(|index| self.trackers.get(index.0));
+            if first.is_some_and(|tracker| tracker.answered) {
+                tier.due = Some(now);
+            }
+        }
     }
 
     /// `tracker` has answered: it goes to the front of its tier and is asked again after its
@@ -152,6 +184,11 @@ impl Tiers {
         tier.failed_rounds = 0;
         tier.early = Some(now + least);
         tier.due = Some(now + reply.interval.max(least));
+        match state.completed {
+            News::UnderWay => state.completed = News::Told,
+            News::Owed => tier.due = Some(now),
+            News::None | News::Told => {}
+        }
     }
 
     /// The announce to `tracker` has failed: the next one of its tier is due at once, or the first
@@ -160,6 +197,9 @@ impl Tiers {
         let Some((tier, state)) = self.finish(tracker) else { return };
         tier.refused |= matches!(error, TrackerError::Refused(_));
         state.error = Some(error);
+        if state.completed == News::UnderWay {
+            state.completed = News::Owed;
+        }
         tier.asked += 1;
         tier.early = None;
         tier.due = Some(now);
@@ -179,14 +219,15 @@ impl Tiers {
         }
     }
 
-    /// The trackers that have answered and so count on hearing `stopped`: what each is to be sent,
-    /// its event left open.
+    /// The trackers that have answered and so count on hearing `stopped`. The event is what they
+    /// are to hear before.
     pub fn answered(&self) -> impl Iterator<Item = Announce> {
         self.trackers.iter().enumerate().filter(|(_, tracker)| tracker.answered).map(
             |(index, tracker)| Announce {
                 tracker: TrackerIndex(index),
                 url: tracker.url.clone(),
-                event: None,
+                event: matches!(tracker.completed, News::Owed | News::UnderWay)
+                    .then_some(Event::Completed),
                 tracker_id: tracker.tracker_id.clone(),
             },
         )
@@ -224,7 +265,14 @@ impl Tiers {
 
 impl Tracker {
     fn new(url: &str, tier: usize) -> Self {
-        Self { url: url.to_owned(), tier, answered: false, tracker_id: None, error: None }
+        Self {
+            url: url.to_owned(),
+            tier,
+            answered: false,
+            completed: News::None,
+            tracker_id: None,
+            error: None,
+        }
     }
 }
 
@@ -325,6 +373,32 @@ mod tests {
         assert!(asked.iter().all(|announce| announce.event == Some(Event::Started)));
         assert_eq!(all.next_due(now), None);
         assert_eq!(all.take_due(now + seconds(9999)), None);
+    }
+
+    #[test]
+    fn who_knows_us_hears_at_once_that_all_is_there_and_once_only() {
+        let now = Instant::now();
+        let mut all = tiers(&[&["http://a/"], &["http://b/"]]);
+        let first = all.take_due(now).unwrap();
+        let second = all.take_due(now).unwrap();
+        all.on_reply(first.tracker, &reply(1800, None), now);
+        all.on_completed(now);
+        // The one that has not answered yet hears it after that.
+        let told = all.take_due(now).unwrap();
+        assert_eq!((told.tracker, told.event), (first.tracker, Some(Event::Completed)));
+        assert_eq!(all.take_due(now), None);
+        all.on_failure(told.tracker, REFUSED, now);
+        all.on_reply(second.tracker, &reply(1800, None), now);
+        let told = all.take_due(now).unwrap();
+        assert_eq!((told.tracker, told.event), (second.tracker, Some(Event::Completed)));
+        all.on_reply(told.tracker, &reply(1800, None), now);
+        // What failed is tried again.
+        let later = now + seconds(60);
+        let again = all.take_due(later).unwrap();
+        assert_eq!((again.tracker, again.event), (first.tracker, Some(Event::Completed)));
+        all.on_reply(again.tracker, &reply(1800, None), later);
+        let regular = all.take_due(later + seconds(1800)).unwrap();
+        assert_eq!(regular.event, None);
     }
 
     #[test]

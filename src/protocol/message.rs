@@ -13,6 +13,17 @@ use crate::units::{Block, Geometry};
 
 /// Bytes before the data in a `piece` message: length, id, index, begin.
 pub const PIECE_HEADER_LENGTH: usize = 13;
+/// What stands before the data of a block's message.
+pub fn piece_header(block: Block) -> [u8; PIECE_HEADER_LENGTH] {
+    let mut header = [0; PIECE_HEADER_LENGTH];
+    // An id and two numbers stand before the data.
+    let length = 9 + block.length;
+    let (piece, begin) = (block.piece.get().to_be_bytes(), block.begin.to_be_bytes());
+    let bytes = length.to_be_bytes().into_iter().chain([PIECE]).chain(piece).chain(begin);
+    header.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+    header
+}
+
 /// Bytes of the length prefix.
 const PREFIX_LENGTH: usize = 4;
 

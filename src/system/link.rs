@@ -90,6 +90,15 @@ impl Link {
         dial().map_err(|error: io::Error| SessionEnd::Unreachable(error.kind()))
     }
 
+    /// Takes over a connection that came.
+    ///
+    /// # Errors
+    /// [`SessionEnd::Lost`]: it is gone already.
+    pub fn accept(stream: TcpStream) -> Result<Self, SessionEnd> {
+        stream.set_nodelay(true).map_err(|error| lost(&error))?;
+        Ok(Self(stream))
+    }
+
     /// Says `ours` and hears theirs, whole within `timeout`.
     ///
     /// # Errors
@@ -99,13 +108,31 @@ impl Link {
         ours: &Handshake,
         timeout: Duration,
     ) -> Result<Handshake, SessionEnd> {
+        self.say(ours, timeout)?;
+        self.hear(ours, timeout)
+    }
+
+    /// The same with a peer that came: it speaks first.
+    ///
+    /// # Errors
+    /// The peer was silent, went away, or is no peer of this torrent.
+    pub fn be_greeted(
+        &mut self,
+        ours: &Handshake,
+        timeout: Duration,
+    ) -> Result<Handshake, SessionEnd> {
+        let theirs = self.hear(ours, timeout)?;
+        self.say(ours, timeout)?;
+        Ok(theirs)
+    }
+
+    fn say(&mut self, ours: &Handshake, timeout: Duration) -> Result<(), SessionEnd> {
+        self.0.set_write_timeout(Some(timeout)).map_err(|error| lost(&error))?;
+        self.0.write_all(&ours.encode()).map_err(|error| lost(&error))
+    }
+
+    fn hear(&mut self, ours: &Handshake, timeout: Duration) -> Result<Handshake, SessionEnd> {
         let deadline = Instant::now() + timeout;
-        let lost = |error: io::Error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => SessionEnd::Silent,
-            kind => SessionEnd::Lost(kind),
-        };
-        self.0.set_write_timeout(Some(timeout)).map_err(lost)?;
-        self.0.write_all(&ours.encode()).map_err(lost)?;
         let mut bytes = [0; HANDSHAKE_LENGTH];
         let mut filled = 0;
         while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
@@ -113,12 +140,12 @@ impl Link {
             if left.is_zero() {
                 return Err(SessionEnd::Silent);
             }
-            self.0.set_read_timeout(Some(left)).map_err(lost)?;
+            self.0.set_read_timeout(Some(left)).map_err(|error| lost(&error))?;
             match self.0.read(room) {
                 Ok(0) => return Err(SessionEnd::Closed),
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(lost(error)),
+                Err(error) => return Err(lost(&error)),
             }
             if !Handshake::may_begin_with(bytes.get(..filled).unwrap_or(&bytes)) {
                 return Err(SessionEnd::Broke("no BitTorrent handshake"));
@@ -186,6 +213,13 @@ impl Link {
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
             Err(error) => Err(SessionEnd::Lost(io::Error::from(error).kind())),
         }
+    }
+}
+
+fn lost(error: &io::Error) -> SessionEnd {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => SessionEnd::Silent,
+        kind => SessionEnd::Lost(kind),
     }
 }
 

@@ -12,6 +12,7 @@ mod files;
 pub mod flush;
 pub mod layout;
 mod map;
+pub mod source;
 mod stretch;
 
 use std::fs::File;
