@@ -135,6 +135,22 @@ pub const LATE_GAIN_MS: u32 = 50;
 /// at a time.
 pub const LATE_REQUESTS_MAX: usize = 16;
 
+// ---- whom we upload to -------------------------------------------------------------------------
+
+/// Whom we upload to is chosen this often (BEP 3): as long as a connection needs to get going, and
+/// the other side to answer in kind.
+pub const CHOKE_ROUND_MS: u32 = 10_000;
+/// Slots for peers that we upload to at once, at least, however slow the line.
+pub const UPLOAD_SLOTS_MIN: usize = 4;
+/// And at most, however fast.
+pub const UPLOAD_SLOTS_MAX: usize = 50;
+/// A slot that was given without being earned goes to another peer after this long (BEP 3).
+pub const OPTIMISTIC_MS: u32 = 30_000;
+/// Optimistic slots, while peers snub us. Otherwise there is one.
+pub const OPTIMISTIC_SLOTS_MAX: usize = 4;
+/// A seed's slot goes to who waits after this long.
+pub const SEED_TURN_MS: u32 = 60_000;
+
 // ---- all peers ---------------------------------------------------------------------------------
 
 /// Sessions at once: the threads of the pool, unless `--max-peers` says otherwise.
@@ -282,8 +298,6 @@ pub const REQUEST_LENGTH_MAX_BYTES: u32 = 128 << 10;
 pub const UPLOAD_BUFFER_BYTES: usize = 128 << 10;
 /// Such buffers: a session has one for as long as it takes to read and to send once.
 pub const UPLOAD_BUFFERS_MAX: usize = 2;
-/// Who is to be let ask is decided anew this often (BEP 3: "ten seconds").
-pub const CHOKE_ROUND_MS: u32 = 10_000;
 
 // ---- who comes ---------------------------------------------------------------------------------
 
