@@ -148,6 +148,8 @@ pub const UPLOAD_SLOTS_MAX: usize = 50;
 pub const OPTIMISTIC_MS: u32 = 30_000;
 /// Optimistic slots, while peers snub us. Otherwise there is one.
 pub const OPTIMISTIC_SLOTS_MAX: usize = 4;
+/// Who owes us blocks and has sent none for this long earns no slot (BEP 3, "anti-snubbing").
+pub const SNUBS_MS: u32 = 60_000;
 /// A seed's slot goes to who waits after this long.
 pub const SEED_TURN_MS: u32 = 60_000;
 

@@ -14,7 +14,7 @@ use crate::limits::{
     ALLOWED_FAST_MAX, CHOKED_MS, HUNGRY_LOOK_MS, KEEP_ALIVE_MS, LATE_GAIN_MS, LATE_REQUESTS_MAX,
     NEW_HAVES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX, REJECT_PAUSE_MS, REJECTS_MAX,
     REQUEST_LENGTH_MAX_BYTES, REQUESTS_QUEUED_MAX, SILENCE_ASKED_MAX_MS, SILENCE_MAX_MS, SNUB_MS,
-    UNASKED_BLOCKS_MAX, USELESS_MS,
+    SNUBS_MS, UNASKED_BLOCKS_MAX, USELESS_MS,
 };
 use crate::policy::noise::Noise;
 use crate::policy::picker::Arrival;
@@ -29,6 +29,7 @@ use crate::units::{Block, Geometry, PieceIndex, SessionId};
 /// Bytes of what stands before the extension handshake, the bits of a bitfield not counted.
 const MESSAGES_FIRST_BYTES: usize = 16;
 const SNUB: Duration = Duration::from_millis(SNUB_MS as u64);
+const SNUBS: Duration = Duration::from_millis(SNUBS_MS as u64);
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS as u64);
 const SILENCE_ASKED_MAX: Duration = Duration::from_millis(SILENCE_ASKED_MAX_MS as u64);
 const KEEP_ALIVE: Duration = Duration::from_millis(KEEP_ALIVE_MS as u64);
@@ -762,7 +763,8 @@ impl Conversation {
     /// What the peer wants of us, and whether it may.
     fn trade(&mut self, swarm: &mut Swarm, now: Instant) {
         swarm.on_sent(self.id, std::mem::take(&mut self.sent_bytes));
-        let snubs = self.pipeline.is_snubbed() && self.wanted > 0;
+        let owes_since = self.last_block.map_or(self.asked, |block| block.max(self.asked));
+        let snubs = self.pipeline.is_snubbed() && self.wanted > 0 && now >= owes_since + SNUBS;
         swarm.on_peer(self.id, (self.wants, self.have.is_full(), snubs), now);
         for block in std::mem::take(&mut self.asks) {
             if !swarm.picker.had().has(block.piece) || !self.serving.ask(block) {

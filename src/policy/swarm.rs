@@ -236,11 +236,13 @@ impl Swarm {
         (interested, is_seed, snubs): (bool, bool, bool),
         now: Instant,
     ) {
-        let unchoked = self.trades.values().filter(|trade| trade.unchoked).count();
         let Some(trade) = self.trades.get_mut(&who) else { return };
-        let begins = interested && !trade.interested;
+        let begins = interested && !trade.interested && !snubs;
         (trade.interested, trade.is_seed, trade.snubs) = (interested, is_seed, snubs);
-        if begins && unchoked < self.slots {
+        if begins
+            && choker::admits(&self.candidates(Duration::MAX), self.slots)
+            && let Some(trade) = self.trades.get_mut(&who)
+        {
             trade.set_unchoked(true, now);
         }
     }
@@ -268,8 +270,25 @@ impl Swarm {
 
     /// Decides anew who may ask.
     pub fn choke_round(&mut self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.last_round).max(Duration::from_millis(1));
+        let elapsed = now.saturating_duration_since(self.last_round);
         self.last_round = now;
+        let candidates = self.candidates(elapsed);
+        let sent_per_s = candidates.iter().map(|candidate| candidate.sent_per_s).sum();
+        self.slots = choker::slots(sent_per_s, self.upload_limit_per_s);
+        let seeding = self.picker.is_done();
+        let chosen = self.choker.round(&candidates, self.slots, seeding, now);
+        for (who, trade) in &mut self.trades {
+            let unchoked = chosen.contains(who);
+            if trade.unchoked != unchoked {
+                self.rings.push(*who);
+            }
+            trade.set_unchoked(unchoked, now);
+            (trade.received, trade.sent) = (0, 0);
+        }
+    }
+
+    /// All peers, with the rates of the time since the last round.
+    fn candidates(&self, elapsed: Duration) -> Vec<Candidate> {
         let per_s = |bytes: u64| {
             let per_s = u128::from(bytes) * 1_000 / elapsed.as_millis().max(1);
             u64::try_from(per_s).unwrap_or(u64::MAX)
@@ -284,19 +303,7 @@ impl Swarm {
             joined: trade.joined,
             snubs: trade.snubs,
         };
-        let candidates: Vec<Candidate> = self.trades.iter().map(candidate).collect();
-        let sent_per_s = candidates.iter().map(|candidate| candidate.sent_per_s).sum();
-        self.slots = choker::slots(sent_per_s, self.upload_limit_per_s);
-        let seeding = self.picker.is_done();
-        let chosen = self.choker.round(&candidates, self.slots, seeding, now);
-        for (who, trade) in &mut self.trades {
-            let unchoked = chosen.contains(who);
-            if trade.unchoked != unchoked {
-                self.rings.push(*who);
-            }
-            trade.set_unchoked(unchoked, now);
-            (trade.received, trade.sent) = (0, 0);
-        }
+        self.trades.iter().map(candidate).collect()
     }
 
     /// Those who lack something are rung for the pieces that were verified since the last time, so
