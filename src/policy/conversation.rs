@@ -125,6 +125,7 @@ pub struct Conversation {
     id: SessionId,
     geometry: Geometry,
     fast: bool,
+    extended: bool,
     // Theirs.
     have: Bitfield,
     told: Option<Bitfield>,
@@ -190,6 +191,7 @@ impl Conversation {
             id,
             geometry,
             fast: ours.fast && theirs.fast,
+            extended: false,
             have: Bitfield::none(geometry),
             told: None,
             has_told: false,
@@ -231,9 +233,7 @@ impl Conversation {
             rejects: 0,
             noise: Noise::new(now),
         };
-        if ours.extended && theirs.extended {
-            extension::encode_hello(&mut conversation.outbox);
-        }
+        conversation.extended = ours.extended && theirs.extended;
         conversation
     }
 
@@ -243,8 +243,11 @@ impl Conversation {
         self.log_counted = swarm.verified().len();
         self.log_told = self.log_counted;
         let had = swarm.picker.had();
-        // What we have must be the first message, ahead of the extension handshake.
-        let hello = std::mem::take(&mut self.outbox);
+        let mut hello = Vec::new();
+        if self.extended {
+            extension::encode_hello(had.is_full(), &mut hello);
+        }
+        // What we have must be the first message.
         self.outbox.reserve_exact(had.as_bytes().len() + MESSAGES_FIRST_BYTES + hello.len());
         match (self.fast, had.is_empty(), had.is_full()) {
             (true, true, _) => Message::HaveNone.encode(&mut self.outbox),

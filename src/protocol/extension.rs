@@ -38,10 +38,11 @@ impl Hello {
 }
 
 /// Appends our own extension handshake, as a whole message. It offers no extension message yet.
-pub fn encode_hello(out: &mut Vec<u8>) {
+pub fn encode_hello(upload_only: bool, out: &mut Vec<u8>) {
     let hello = Item::dict([
         ("m", Item::dict::<&str>([])),
         ("reqq", Item::Integer(i64::from(REQUESTS_QUEUED_MAX))),
+        ("upload_only", Item::Integer(i64::from(upload_only))),
         ("v", Item::bytes(CLIENT)),
     ]);
     Message::Extended(HELLO, &hello.encode()).encode(out);
@@ -55,7 +56,7 @@ mod tests {
     #[test]
     fn ours_can_be_read() {
         let mut bytes = Vec::new();
-        encode_hello(&mut bytes);
+        encode_hello(true, &mut bytes);
         let geometry = Geometry::new(1, 1).unwrap();
         let Ok(Some((Message::Extended(HELLO, payload), _))) = Message::decode(&bytes, geometry)
         else {
@@ -64,6 +65,7 @@ mod tests {
         let hello = Hello::decode(payload).unwrap();
         assert_eq!(hello.reqq, Some(REQUESTS_QUEUED_MAX));
         assert_eq!(hello.client.as_deref(), Some(CLIENT.as_bytes()));
+        assert!(hello.upload_only);
     }
 
     #[test]
