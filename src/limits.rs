@@ -153,6 +153,23 @@ pub const SNUBS_MS: u32 = 60_000;
 /// A seed's slot goes to who waits after this long.
 pub const SEED_TURN_MS: u32 = 60_000;
 
+// ---- rate limits -------------------------------------------------------------------------------
+
+/// The least that a rate limit may say.
+pub const RATE_MIN_BYTES_PER_S: u64 = 1 << 10;
+/// Under a rate limit a session reads, or sends, at most a quantum of bytes at a time. All of them
+/// in a row, there are so many turns in a second at a low rate, and more only at a high one.
+pub const QUANTA_PER_S_MAX: u64 = 20;
+/// A quantum at the least: a read costs the same, however little it brings.
+pub const QUANTUM_MIN_BYTES: u32 = 1 << 10;
+/// A quantum at most.
+pub const QUANTUM_MAX_BYTES: u32 = 64 << 10;
+const _: () = assert!(QUANTUM_MIN_BYTES > NOISE_BYTES, "a part of a block would be noise");
+/// What a limit would have let pass in so much time without anything to pass is made up for: it
+/// may pass at once.
+pub const RATE_SAVED_MAX_MS: u32 = 100;
+const _: () = assert!(RATE_SAVED_MAX_MS > NAP_MAX_MS, "a nap would cost some of the rate");
+
 // ---- all peers ---------------------------------------------------------------------------------
 
 /// Sessions at once: the threads of the pool, unless `--max-peers` says otherwise.

@@ -1,6 +1,7 @@
 //! Decisions, made over values with the time passed in. No room here does I/O or reads the clock.
 
 pub mod blame;
+pub mod bucket;
 pub mod choker;
 pub mod conversation;
 pub mod memory;
