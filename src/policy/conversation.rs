@@ -109,6 +109,8 @@ struct Request {
     late: bool,
     /// It was sent before, and given up.
     again: bool,
+    /// How long the peer had waited for us by then, in all.
+    held_ms: u32,
 }
 
 /// A piece that blocks are asked for from.
@@ -163,6 +165,13 @@ pub struct Conversation {
     outbox: Vec<u8>,
     hungry: bool,
     // Patience.
+    /// Since when what the peer sent waits until a rate limit of ours lets it pass. Meanwhile the
+    /// peer's time does not count.
+    held_since: Option<Instant>,
+    /// How long it has waited so before.
+    held: Duration,
+    /// A second request for a block that another peer is late with could bring it sooner.
+    may_race: bool,
     began: Instant,
     last_turn: Instant,
     last_heard: Instant,
@@ -220,6 +229,9 @@ impl Conversation {
             log_told: 0,
             outbox: Vec::new(),
             hungry: false,
+            held_since: None,
+            held: Duration::ZERO,
+            may_race: true,
             began: now,
             last_turn: now,
             last_heard: now,
@@ -316,7 +328,7 @@ impl Conversation {
 
     /// When the session must take a turn even if nothing comes.
     pub fn deadline(&self) -> Instant {
-        let mut deadline = self.silent_at().min(self.last_said + KEEP_ALIVE);
+        let mut deadline = self.last_said + KEEP_ALIVE;
         if let Some(snub) = self.snub_at() {
             deadline = deadline.min(snub);
         }
@@ -326,8 +338,11 @@ impl Conversation {
         if self.hungry {
             deadline = deadline.min(self.last_turn + HUNGRY_LOOK);
         }
+        if self.held_since.is_some() {
+            return deadline;
+        }
         // Past that time, whether others wait is looked at now and again.
-        let useless = self.useless_at();
+        let (useless, deadline) = (self.useless_at(), deadline.min(self.silent_at()));
         deadline.min(if useless > self.last_turn { useless } else { self.last_turn + USELESS })
     }
 
@@ -340,6 +355,46 @@ impl Conversation {
         }
         let out = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
         self.pipeline.nap(out, room_bytes)
+    }
+
+    // ---- a rate limit of ours ------------------------------------------------------------------
+
+    /// No more than so many bytes a second are read, from all peers together.
+    pub fn on_limit(&mut self, bytes_per_s: u64) {
+        self.pipeline.on_limit(bytes_per_s);
+    }
+
+    /// What the peer sent waits to be read, until [`Conversation::release`].
+    pub fn hold(&mut self, now: Instant) {
+        self.held_since.get_or_insert(now);
+    }
+
+    /// It is read now. All that the peer has to do in time it may do so much later.
+    pub fn release(&mut self, now: Instant) {
+        let Some(since) = self.held_since.take() else { return };
+        let held = now.saturating_duration_since(since);
+        self.held += held;
+        let marks = [&mut self.began, &mut self.last_heard, &mut self.asked].into_iter();
+        let marks = marks.chain(&mut self.last_block).chain(&mut self.first_unchoke);
+        marks.chain(&mut self.owed_since).for_each(|mark| *mark += held);
+    }
+
+    /// Whether the limit leaves room: while it is what everybody waits for, a block that is asked
+    /// of two peers comes no sooner.
+    pub fn allow_races(&mut self, may_race: bool) {
+        self.may_race = may_race;
+    }
+
+    /// How long the peer has waited for us, in all (ms).
+    fn held_ms(&self, now: Instant) -> u32 {
+        let held = self.held_since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        u32::try_from((self.held + held).as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// How long it has done so since a request went out.
+    fn held_during(&self, request: &Request) -> Duration {
+        let held = Duration::from_millis(u64::from(request.held_ms));
+        self.held.saturating_sub(held)
     }
 
     // ---- what comes ----------------------------------------------------------------------------
@@ -437,7 +492,8 @@ impl Conversation {
                     if request.again {
                         self.pipeline.on_late_block();
                     } else {
-                        self.pipeline.on_block(now - request.sent, request.ahead);
+                        let held = self.held_during(&request);
+                        self.pipeline.on_held_block(now - request.sent, held, request.ahead);
                     }
                     self.close(&request);
                 }
@@ -821,7 +877,8 @@ impl Conversation {
                 if self.requests.is_empty() && !self.pipeline.is_snubbed() {
                     self.asked = now;
                 }
-                self.requests.push_back(Request { block, sent: now, ahead, late, again });
+                let held_ms = self.held_ms(now);
+                self.requests.push_back(Request { block, sent: now, ahead, late, again, held_ms });
             }
         }
         swarm.set_hungry(self.id, self.hungry);
@@ -874,7 +931,7 @@ impl Conversation {
         due_ms: u32,
     ) -> Option<Block> {
         let may_race = self.late_requests < LATE_REQUESTS_MAX && !self.pipeline.is_snubbed();
-        if !may_race || !swarm.picker.is_end_game() {
+        if !may_race || !self.may_race || !swarm.picker.is_end_game() {
             return None;
         }
         let have = allowed.unwrap_or(&self.have);
@@ -888,7 +945,11 @@ impl Conversation {
     // ---- patience ------------------------------------------------------------------------------
 
     fn snub_at(&self) -> Option<Instant> {
-        let oldest = self.requests.front().map(|request| request.sent);
+        if self.held_since.is_some() {
+            return None;
+        }
+        let oldest = self.requests.front();
+        let oldest = oldest.map(|request| request.sent + self.held_during(request));
         let oldest = oldest.or(self.owed_since.filter(|_| !self.owed.is_empty()))?;
         Some(self.last_block.map_or(oldest, |block| block.max(oldest)) + SNUB)
     }
@@ -937,6 +998,9 @@ impl Conversation {
     }
 
     fn check_patience(&self, swarm: &Swarm, now: Instant) -> Result<(), SessionEnd> {
+        if self.held_since.is_some() {
+            return Ok(());
+        }
         if now >= self.silent_at() {
             return Err(SessionEnd::Silent);
         }
@@ -1084,6 +1148,67 @@ mod tests {
         let mut other = seeder(2, &mut swarm, now);
         let begun = turn(&mut other, &mut swarm, &[Message::Unchoke], now)[0];
         assert_eq!(begun, (asked[2].0, BLOCK_LENGTH), "nobody works on it");
+    }
+
+    #[test]
+    fn a_peer_that_waits_for_us_is_not_late() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut swarm = swarm(80, start);
+        swarm.others_wait = true;
+        let mut peer = seeder(1, &mut swarm, start);
+        let asked = turn(&mut peer, &mut swarm, &[Message::Unchoke], start);
+        assert_eq!(asked.len(), 16);
+        // What it sends after a second waits in the socket for minutes. Other things go on.
+        peer.hold(at(1));
+        for seconds in [10, 80, 200, 300] {
+            turn(&mut peer, &mut swarm, &[], at(seconds));
+            assert!(!peer.pipeline.is_snubbed());
+            assert!((at(seconds + 1)..=at(400)).contains(&peer.deadline()));
+        }
+        // Its time goes on where it stood: two seconds of four are left to it.
+        peer.release(at(301));
+        turn(&mut peer, &mut swarm, &[], at(303));
+        assert!(!peer.pipeline.is_snubbed());
+        assert_eq!(peer.deadline(), at(304));
+        let comes = |at: usize| Message::Piece(asked[at].0, asked[at].1, &DATA);
+        turn(&mut peer, &mut swarm, &[comes(0)], at(303));
+        assert!(peer.pipeline.depth() < 16, "it is slow, whoever is to blame");
+        peer.hold(at(304));
+        peer.release(at(314));
+        turn(&mut peer, &mut swarm, &[comes(1)], at(314));
+        turn(&mut peer, &mut swarm, &[], at(317));
+        assert!(!peer.pipeline.is_snubbed());
+        turn(&mut peer, &mut swarm, &[], at(318));
+        assert!(peer.pipeline.is_snubbed(), "nobody waits for us any longer");
+    }
+
+    #[test]
+    fn what_is_asked_while_others_wait_for_us_has_all_of_its_time() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut swarm = swarm(80, start);
+        let mut peer = seeder(1, &mut swarm, start);
+        peer.hold(at(1));
+        turn(&mut peer, &mut swarm, &[Message::Unchoke], at(5));
+        peer.release(at(20));
+        assert_eq!(peer.deadline(), at(24));
+        assert!(peer.jobs.len() == 8 && !peer.pipeline.is_snubbed());
+    }
+
+    #[test]
+    fn nothing_is_asked_twice_while_a_limit_of_ours_is_what_is_waited_for() {
+        let start = Instant::now();
+        let mut swarm = swarm(2, start);
+        let mut slow = seeder(1, &mut swarm, start);
+        let mut quick = seeder(2, &mut swarm, start);
+        assert_eq!(turn(&mut slow, &mut swarm, &[Message::Unchoke], start).len(), 2);
+        let later = start + Duration::from_secs(3);
+        quick.allow_races(false);
+        assert_eq!(turn(&mut quick, &mut swarm, &[Message::Unchoke], later), []);
+        assert!(quick.deadline() <= later + HUNGRY_LOOK, "it looks again");
+        quick.allow_races(true);
+        assert_eq!(turn(&mut quick, &mut swarm, &[], later).len(), 2);
     }
 
     #[test]

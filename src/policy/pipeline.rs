@@ -65,10 +65,26 @@ impl Pipeline {
         (nap >= NAP_MIN).then_some(nap)
     }
 
+    /// A rate limit of ours holds for all peers together: no more is asked of this one at first than
+    /// it lets pass in the time that is assumed for a block.
+    pub fn on_limit(&mut self, bytes_per_s: u64) {
+        let blocks = u128::from(bytes_per_s) * LATENCY_START.as_millis()
+            / (1_000 * u128::from(BLOCK_LENGTH));
+        let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+        self.depth = blocks.clamp(REQUESTS_IN_FLIGHT_MIN, self.depth.max(REQUESTS_IN_FLIGHT_MIN));
+    }
+
     /// A block came, `latency` after it was asked for as the last of `ahead` requests.
     pub fn on_block(&mut self, latency: Duration, ahead: u32) {
+        self.on_held_block(latency, Duration::ZERO, ahead);
+    }
+
+    /// The same, but `held` of that time the peer waited for us to read. That is no part of the
+    /// round trip, but of the rate: a deeper pipeline would bring nothing sooner.
+    pub fn on_held_block(&mut self, latency: Duration, held: Duration, ahead: u32) {
         self.snubbed = false;
-        let shortest = self.shortest.map_or(latency, |shortest| shortest.min(latency));
+        let unhurried = latency.saturating_sub(held);
+        let shortest = self.shortest.map_or(unhurried, |shortest| shortest.min(unhurried));
         self.smoothed = match self.shortest {
             Some(_) => (self.smoothed * 7 + latency) / 8,
             None => latency,
@@ -200,6 +216,31 @@ mod tests {
         pipeline.on_reqq(u32::MAX);
         (0..1000).for_each(|_| pipeline.on_block(Duration::from_millis(1), 10));
         assert_eq!(pipeline.depth(), REQUESTS_IN_FLIGHT_MAX);
+    }
+
+    #[test]
+    fn under_a_limit_of_ours_little_is_parked_with_a_fast_peer() {
+        // (bytes/s in all, peers) -> depth of each at first, and when it has settled.
+        let cases = [
+            ((20 << 10, 50), 2, 2..=2),
+            ((100 << 10, 1), 6, 2..=3),
+            ((1 << 20, 1), 16, 16..=20),
+            ((1 << 20, 40), 16, 2..=2),
+            ((100 << 20, 1), 16, 500..=500),
+        ];
+        for ((rate, peers), first, settled) in cases {
+            let mut pipeline = Pipeline::default();
+            pipeline.on_limit(rate);
+            assert_eq!(pipeline.depth(), first, "{rate} B/s");
+            let block = Duration::from_secs(peers) * BLOCK_LENGTH / u32::try_from(rate).unwrap();
+            for _ in 0..1_000 {
+                let depth = pipeline.depth();
+                // All that is out waits for us, but for a millisecond.
+                let latency = block * depth + Duration::from_millis(1);
+                pipeline.on_held_block(latency, block * depth, depth);
+            }
+            assert!(settled.contains(&pipeline.depth()), "{rate} B/s: {}", pipeline.depth());
+        }
     }
 
     #[test]
