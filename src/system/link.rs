@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::policy::conversation::SessionEnd;
@@ -160,7 +160,8 @@ impl Link {
     }
 
     /// Sleeps until there is something to read if `interest` says so, or to write, or the
-    /// connection breaks, or `waker` rings, or it is `until`.
+    /// connection breaks, or `waker` rings, or it is `until`. Without any interest not even the end
+    /// of the connection is a reason: it would be one again and again.
     ///
     /// # Errors
     /// The system refuses to wait, e.g. for want of memory.
@@ -168,16 +169,20 @@ impl Link {
         let flag = |wanted: bool, flag: PollFlags| if wanted { flag } else { PollFlags::empty() };
         let interest =
             flag(interest.to_read, PollFlags::IN) | flag(interest.to_write, PollFlags::OUT);
-        let mut doors = [PollFd::new(&self.0, interest), PollFd::new(&waker.0, PollFlags::IN)];
+        let mut doors = [PollFd::new(&waker.0, PollFlags::IN), PollFd::new(&self.0, interest)];
+        let watched = match &mut doors {
+            [bell, _] if interest.is_empty() => std::slice::from_mut(bell),
+            both => both,
+        };
         let left = until.saturating_duration_since(Instant::now());
         // A duration that a timespec can't hold is as good as no time-out.
         let timeout = Timespec::try_from(left).ok();
-        match poll(&mut doors, timeout.as_ref()) {
+        match poll(watched, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Ready::default()),
             Err(error) => return Err(error.into()),
         }
-        let [socket, bell] = doors.map(|door| door.revents());
+        let [bell, socket] = doors.map(|door| door.revents());
         let ended = PollFlags::HUP | PollFlags::ERR;
         let ready = Ready {
             readable: socket.intersects(PollFlags::IN | ended),
@@ -201,6 +206,12 @@ impl Link {
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(error) => Err(SessionEnd::Lost(io::Error::from(error).kind())),
         }
+    }
+
+    /// How many bytes there are to be read.
+    pub fn waiting(&self) -> u64 {
+        // One that has broken says so when it is read.
+        ioctl_fionread(&self.0).unwrap_or(0)
     }
 
     /// Writes as much of `bytes` as there is room for: how many bytes.
@@ -259,6 +270,32 @@ mod tests {
             scope.spawn(|| waker.ring());
             assert_eq!(link.wait(&waker, READ, far).unwrap(), rung);
         });
+    }
+
+    #[test]
+    fn an_end_that_nobody_waits_for_ends_no_sleep() {
+        let (link, other) = pair();
+        (&other).write_all(b"hello").unwrap();
+        let waker = Waker::new().unwrap();
+        let soon = || Instant::now() + Duration::from_millis(10);
+        assert!(link.wait(&waker, READ, soon()).unwrap().readable);
+        assert_eq!(link.waiting(), 5);
+        // What it was sent and did not read makes it a reset: the poll would never sleep again.
+        link.write(b"hello").unwrap();
+        assert!(waits_for(&other));
+        drop(other);
+        assert!(link.wait(&waker, READ, soon()).unwrap().readable);
+        let none = Interest { to_read: false, to_write: false };
+        assert_eq!(link.wait(&waker, none, soon()).unwrap(), Ready::default());
+        waker.ring();
+        let rung = Ready { rung: true, ..Ready::default() };
+        let far = Instant::now() + Duration::from_secs(60);
+        assert_eq!(link.wait(&waker, none, far).unwrap(), rung);
+    }
+
+    /// Whether something has come, before long.
+    fn waits_for(other: &TcpStream) -> bool {
+        other.peek(&mut [0]).unwrap() > 0
     }
 
     #[test]
