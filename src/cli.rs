@@ -17,7 +17,7 @@ use crate::engine::download::{Options, Report, download};
 use crate::error::{Fatal, Status};
 use crate::limits::{
     MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, PEERS_DEFAULT, PEERS_MAX, PORT_TRIES_MAX,
-    SEED_AMOUNT_MAX, TORRENT_LENGTH_MAX_BYTES,
+    RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX, TORRENT_LENGTH_MAX_BYTES,
 };
 use crate::policy::memory::{self, Needs, Plan};
 use crate::progress::{Screen, span};
@@ -34,16 +34,18 @@ const OPTIONS: &[(&str, &str)] = &[
     ("-q, --quiet", "say nothing but errors"),
     ("-v, --verbose", "say more; -vv tells of every peer"),
     ("-l, --log FILE", "write a log to FILE as well, -v makes it fuller"),
-    ("    --peer ADDR:PORT", "a peer to try besides the trackers'; may be repeated"),
+    ("    --peer ADDR:PORT", "a peer to try besides the trackers'; repeatable"),
     ("    --max-peers N", "peers at once (50)"),
     ("    --max-memory SIZE", "memory that it takes at most, 10M or more (32M)"),
     ("    --min-free SIZE", "leave at least SIZE free on the disk (0)"),
-    ("    --port N", "the port that peers can come to (6881, or the next)"),
+    ("    --max-download-limit RATE", "bytes a second from all peers (0: no limit)"),
+    ("-u, --max-upload-limit RATE", "bytes a second to all peers (0: no limit)"),
+    ("    --port N", "the port that peers can come to (6881, or next)"),
     ("    --seed", "stay and give to others until it is stopped"),
     ("    --seed-time MINUTES", "stay for so long once everything is there"),
     ("    --seed-ratio X", "stay until X times the size was sent"),
     ("    --no-sandbox", "do not give up the right to write outside DIR"),
-    ("    --timeout SECONDS", "give up after so long without a new piece (0: never)"),
+    ("    --timeout SECONDS", "give up after so long with no piece (0: never)"),
     ("-h, --help", "print this"),
     ("-V, --version", "print the version"),
 ];
@@ -67,6 +69,8 @@ struct Arguments {
     peers_max: usize,
     memory_max: u64,
     min_free: u64,
+    download_limit: Option<u64>,
+    upload_limit: Option<u64>,
     port: Option<u16>,
     seeding: Option<Seeding>,
     patience: Option<Duration>,
@@ -138,7 +142,7 @@ fn help() -> String {
          and exits. What is in DIR already is checked and kept.\n\noptions:\n",
     );
     for (option, meaning) in OPTIONS {
-        text.push_str(&format!("  {option:<24} {meaning}\n"));
+        text.push_str(&format!("  {option:<29}  {meaning}\n"));
     }
     text.push_str("\nexit status:\n");
     for (status, meaning) in Status::TABLE {
@@ -180,6 +184,10 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         return Err(Fatal::Usage(format!("--max-memory takes {least} or more")));
     }
     let min_free = typed.opt_value_from_fn("--min-free", size).map_err(usage("--min-free"))?;
+    let download_limit = typed.opt_value_from_fn("--max-download-limit", rate);
+    let download_limit = download_limit.map_err(usage("--max-download-limit"))?.flatten();
+    let upload_limit = typed.opt_value_from_fn(["-u", "--max-upload-limit"], rate);
+    let upload_limit = upload_limit.map_err(usage("--max-upload-limit"))?.flatten();
     let port = typed.opt_value_from_str("--port").map_err(usage("--port"))?;
     if port == Some(0) {
         return Err(Fatal::Usage("--port takes 1 to 65535".to_owned()));
@@ -212,6 +220,8 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         peers_max,
         memory_max,
         min_free: min_free.unwrap_or(0),
+        download_limit,
+        upload_limit,
         port,
         seeding,
         patience,
@@ -251,6 +261,16 @@ fn size(text: &str) -> Result<u64, String> {
     let number = digits.and_then(|digits| digits.parse::<u64>().ok());
     let bytes = number.and_then(|number| number.checked_mul(factor));
     bytes.ok_or_else(|| "a SIZE is a number with K, M or G behind it".to_owned())
+}
+
+/// A limit in bytes a second, typed like a size; 0 is none.
+fn rate(text: &str) -> Result<Option<u64>, String> {
+    match size(text) {
+        Ok(0) => Ok(None),
+        Ok(rate) if rate >= RATE_MIN_BYTES_PER_S => Ok(Some(rate)),
+        Ok(_) => Err("a RATE is 1K or more, or 0 for no limit".to_owned()),
+        Err(_) => Err("a RATE is a number, bytes a second, with K, M or G behind it".to_owned()),
+    }
 }
 
 /// Bytes as they can be typed, rounded up.
@@ -301,6 +321,8 @@ fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
         },
         seeding: arguments.seeding,
         patience: arguments.patience,
+        download_limit: arguments.download_limit,
+        upload_limit: arguments.upload_limit,
     };
     // Before the first thread, or that one would be outside.
     if arguments.sandbox {
@@ -498,8 +520,9 @@ mod tests {
 
     #[test]
     fn every_option_is_understood() {
-        let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 --seed-time 1.5 --seed-ratio 2 \
-                    --max-memory 11M --min-free 2G --timeout 9 --no-sandbox x.torrent there";
+        let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
+                    --max-memory 11M --min-free 2G --timeout 9 --no-sandbox \
+                    --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
             dir: "there".into(),
@@ -510,6 +533,8 @@ mod tests {
             peers_max: 7,
             memory_max: 11 << 20,
             min_free: 2 << 30,
+            download_limit: Some(5 << 20),
+            upload_limit: Some(20 << 10),
             port: Some(8),
             seeding: Some(Seeding { time: Some(Duration::from_secs(90)), ratio: Some(2.0) }),
             patience: Some(Duration::from_secs(9)),
@@ -528,6 +553,7 @@ mod tests {
         assert_eq!(arguments.seeding, None);
         assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
         assert!(arguments.sandbox);
+        assert_eq!((arguments.download_limit, arguments.upload_limit), (None, None));
         assert_eq!((arguments.memory_max, arguments.min_free), (MEMORY_DEFAULT_BYTES, 0));
     }
 
@@ -555,6 +581,27 @@ mod tests {
     }
 
     #[test]
+    fn rates_are_sizes_that_are_not_too_small() {
+        let cases = [
+            ("0", Ok(None)),
+            ("0K", Ok(None)),
+            ("1K", Ok(Some(1 << 10))),
+            ("1023", Err("1K or more")),
+            ("10g", Ok(Some(10 << 30))),
+            ("fast", Err("a number")),
+            ("1.5M", Err("a number")),
+        ];
+        for (text, expected) in cases {
+            match (rate(text), expected) {
+                (Err(why), Err(part)) => assert!(why.contains(part), "{text}: {why}"),
+                (found, expected) => assert_eq!(found.ok(), expected.ok(), "{text}"),
+            }
+        }
+        let long = typed("--max-upload-limit 3M x").unwrap();
+        assert_eq!(long, typed("-u 3M x").unwrap());
+    }
+
+    #[test]
     fn wrong_lines_are_refused_with_the_reason() {
         let cases = [
             ("", "no torrent"),
@@ -570,6 +617,9 @@ mod tests {
             ("--max-memory 9M a", "10M or more"),
             ("--max-memory much a", "--max-memory"),
             ("--min-free much a", "--min-free"),
+            ("--max-download-limit 5 a", "--max-download-limit: "),
+            ("--max-upload-limit some a", "--max-upload-limit: "),
+            ("-u", "--max-upload-limit"),
             ("--timeout soon a", "--timeout"),
             ("--timeout -1 a", "--timeout"),
         ];

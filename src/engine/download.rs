@@ -64,6 +64,10 @@ pub struct Options {
     pub seeding: Option<Seeding>,
     /// The run ends when no piece was verified for this long.
     pub patience: Option<Duration>,
+    /// Bytes that peers together may send in a second; the rest waits where it comes from.
+    pub download_limit: Option<u64>,
+    /// Bytes that may be sent to peers in a second.
+    pub upload_limit: Option<u64>,
 }
 
 /// What was done.
@@ -242,6 +246,7 @@ fn start<'a>(
     let reporting = (to_writer, report.clone());
     let shared =
         Shared::new(swarm, wakers, (work_back, work), chunks, reporting, uploads, handshake);
+    let shared = shared.limit(options.download_limit, options.upload_limit, Instant::now());
     let shared = Arc::new(shared);
     // Where descriptors are scarce, those who are dialled need them.
     let listener = (threads_max == plan.peers).then(|| listen(&options.ports, &report)).flatten();

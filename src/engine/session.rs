@@ -2,6 +2,9 @@
 //!
 //! A turn: sleep until something comes; read it into a chunk; feed the conversation; bring it and
 //! the swarm together under the lock; hand the chunk to the writer; send what is to be said.
+//!
+//! Under a rate limit a session that has something to read first gets in line for a quantum of
+//! bytes. Until its turn it leaves the socket alone, and TCP holds the rest; all else goes on.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +17,7 @@ use crate::engine::chunk::{Chunk, ChunkPool, ToWriter};
 use crate::engine::event::{Ended, Event};
 use crate::engine::upload::{Stopped, Uploads};
 use crate::limits::{CACHE_LINE_BYTES, CHUNK_LENGTH_BYTES, DIAL_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS};
+use crate::policy::bucket::Bucket;
 use crate::policy::conversation::{Conversation, Received, SessionEnd};
 use crate::policy::swarm::Swarm;
 use crate::protocol::handshake::Handshake;
@@ -52,6 +56,10 @@ pub struct Shared {
     pub reports: Sender<Event>,
     /// What we say first.
     pub handshake: Handshake,
+    /// The limit for what peers send, if there is one. Its lock is never held with another.
+    pub download: Option<Mutex<Bucket>>,
+    /// The same for what is sent to them.
+    pub upload: Option<Mutex<Bucket>>,
     /// Bytes that may gather unread in a socket.
     room_to_gather: usize,
 }
@@ -77,8 +85,18 @@ impl Shared {
             uploads,
             reports,
             handshake,
+            download: None,
+            upload: None,
             room_to_gather: link::room_to_gather(),
         }
+    }
+
+    /// The same under these limits (bytes a second).
+    #[must_use]
+    pub fn limit(mut self, download: Option<u64>, upload: Option<u64>, now: Instant) -> Self {
+        let bucket = |limit| Mutex::new(Bucket::new(limit, now));
+        (self.download, self.upload) = (download.map(bucket), upload.map(bucket));
+        self
     }
 
     /// Looks at the swarm or changes it; then wakes the sessions that should look as well.
@@ -110,6 +128,11 @@ impl Shared {
     }
 }
 
+/// Does arithmetic with a limit, whatever became of others who did.
+fn with_bucket<T>(bucket: &Mutex<Bucket>, change: impl FnOnce(&mut Bucket) -> T) -> T {
+    change(&mut bucket.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 /// Whom a session is with.
 pub struct Visit {
     /// Where the peer is.
@@ -130,7 +153,11 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
             debug!("{address}: connected");
             let geometry = shared.with_swarm(|swarm| swarm.geometry());
             let ours = &shared.handshake;
-            let conversation = Conversation::new(session, geometry, ours, &theirs, Instant::now());
+            let mut conversation =
+                Conversation::new(session, geometry, ours, &theirs, Instant::now());
+            if let Some(limit) = &shared.download {
+                conversation.on_limit(with_bucket(limit, |bucket| bucket.bytes_per_s()));
+            }
             let mut talk = Session {
                 shared,
                 waker,
@@ -142,6 +169,7 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
                 arrived: Vec::new(),
                 came: false,
                 nap_until: None,
+                turn: None,
                 brought: false,
             };
             let end = talk.talk();
@@ -181,6 +209,15 @@ fn greet(
     Ok((link, theirs))
 }
 
+/// So many bytes may be read at a time.
+#[derive(Clone, Copy)]
+struct Turn {
+    at: Instant,
+    bytes: u32,
+    /// More than that was there.
+    more: bool,
+}
+
 /// A session under way.
 struct Session<'a> {
     shared: &'a Shared,
@@ -198,6 +235,8 @@ struct Session<'a> {
     came: bool,
     /// What comes is left in the socket until then, to gather.
     nap_until: Option<Instant>,
+    /// Under a limit: when it may read next. It is given back what it does not use of that.
+    turn: Option<Turn>,
     brought: bool,
 }
 
@@ -209,6 +248,7 @@ impl Session<'_> {
                 break end;
             }
         };
+        self.end_turn(0);
         let mut permits = 0;
         self.shared.with_swarm(|swarm| self.conversation.leave(swarm, &mut permits));
         self.return_permits(permits);
@@ -216,7 +256,7 @@ impl Session<'_> {
     }
 
     fn turn(&mut self) -> Result<(), SessionEnd> {
-        let to_read = self.sleep()?;
+        let to_read = self.sleep()? && self.may_read();
         let (chunk, read) = if to_read { self.read() } else { (None, Ok(())) };
         // Even a session that is over hands in what came before its end.
         let reconciled = self.reconcile();
@@ -242,6 +282,40 @@ impl Session<'_> {
         Ok(ready.readable || self.nap_until.is_some_and(|nap| nap <= Instant::now()))
     }
 
+    /// Whether what is there may be read now. Under a limit it gets in line, and is let in later.
+    fn may_read(&mut self) -> bool {
+        let Some(limit) = &self.shared.download else { return true };
+        let now = Instant::now();
+        let turn = *self.turn.get_or_insert_with(|| {
+            // No more than there is, or those behind would wait for nothing. An end is a byte.
+            let there = u32::try_from(self.link.waiting().max(1)).unwrap_or(u32::MAX);
+            with_bucket(limit, |bucket| {
+                let bytes = there.min(bucket.quantum());
+                Turn { at: bucket.reserve(bytes, now), bytes, more: bytes < there }
+            })
+        });
+        if now < turn.at {
+            self.nap_until = Some(turn.at);
+            self.conversation.hold(now);
+            return false;
+        }
+        self.conversation.release(now);
+        true
+    }
+
+    /// Bytes that may be read of the `room` that there is.
+    fn allowed(&self, room: usize) -> usize {
+        self.turn.map_or(room, |turn| room.min(turn.bytes as usize))
+    }
+
+    /// So many bytes were read.
+    fn end_turn(&mut self, read: usize) {
+        if let (Some(turn), Some(limit)) = (self.turn.take(), &self.shared.download) {
+            let unused = turn.bytes.saturating_sub(u32::try_from(read).unwrap_or(u32::MAX));
+            with_bucket(limit, |bucket| bucket.give_back(unused));
+        }
+    }
+
     /// Reads once, and feeds every message that is whole to the conversation.
     fn read(&mut self) -> (Option<Chunk>, Result<(), SessionEnd>) {
         if Message::length(&self.unread).is_some_and(|length| length > LONG_BYTES) {
@@ -261,9 +335,10 @@ impl Session<'_> {
             return Err(SessionEnd::Broke("a message longer than any"));
         };
         let room_bytes = room.len();
-        let Some(count) = self.link.read(room)? else { return Ok(()) };
+        let more = self.turn.is_some_and(|turn| turn.more);
+        let Some(count) = self.receive(room)? else { return Ok(()) };
         // What fills its room may have left more behind it: that is read at once.
-        self.came = count < room_bytes;
+        self.came = count < room_bytes && !more;
         let kept = begin - self.unread.len();
         front.get_mut(kept..).unwrap_or_default().copy_from_slice(&self.unread);
         self.unread.clear();
@@ -292,6 +367,14 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Reads what may be read.
+    fn receive(&mut self, room: &mut [u8]) -> Result<Option<usize>, SessionEnd> {
+        let allowed = self.allowed(room.len());
+        let read = self.link.read(room.get_mut(..allowed).unwrap_or_default());
+        self.end_turn(read.as_ref().ok().copied().flatten().unwrap_or(0));
+        read
+    }
+
     /// Goes on reading a message that no chunk can hold: the bitfield of a huge torrent. Its
     /// length has been judged.
     fn read_long(&mut self) -> Result<(), SessionEnd> {
@@ -299,7 +382,9 @@ impl Session<'_> {
         let kept = self.unread.len();
         self.unread.reserve_exact(length - kept.min(length));
         self.unread.resize(length, 0);
-        let read = self.link.read(self.unread.get_mut(kept..).unwrap_or(&mut []));
+        let mut whole = std::mem::take(&mut self.unread);
+        let read = self.receive(whole.get_mut(kept..).unwrap_or_default());
+        self.unread = whole;
         self.unread.truncate(kept + read.clone().ok().flatten().unwrap_or(0));
         if read?.is_some() {
             self.conversation.on_read(Instant::now())?;
@@ -317,6 +402,10 @@ impl Session<'_> {
 
     fn reconcile(&mut self) -> Result<(), SessionEnd> {
         let now = Instant::now();
+        if let Some(limit) = &self.shared.download {
+            let busy = with_bucket(limit, |bucket| bucket.is_busy(now));
+            self.conversation.allow_races(!busy);
+        }
         let wanted = self.conversation.permits_wanted(now);
         let taken = self.shared.work.try_iter().take(wanted as usize).count();
         let mut permits = u32::try_from(taken).unwrap_or(0);
