@@ -94,8 +94,13 @@ impl Shared {
     /// The same under these limits (bytes a second).
     #[must_use]
     pub fn limit(mut self, download: Option<u64>, upload: Option<u64>, now: Instant) -> Self {
-        let bucket = |limit| Mutex::new(Bucket::new(limit, now));
-        (self.download, self.upload) = (download.map(bucket), upload.map(bucket));
+        let bucket = |limit| Bucket::new(limit, now);
+        let (download, upload) = (download.map(bucket), upload.map(bucket));
+        if let Some(download) = &download {
+            // A peer that is not read for a while must be able to make that up in its next turn.
+            self.room_to_gather = self.room_to_gather.min(download.quantum() as usize / 2);
+        }
+        (self.download, self.upload) = (download.map(Mutex::new), upload.map(Mutex::new));
         self
     }
 
@@ -155,8 +160,8 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
             let ours = &shared.handshake;
             let mut conversation =
                 Conversation::new(session, geometry, ours, &theirs, Instant::now());
-            if let Some(limit) = &shared.download {
-                conversation.on_limit(with_bucket(limit, |bucket| bucket.bytes_per_s()));
+            if shared.download.is_some() {
+                conversation.on_limit();
             }
             let mut talk = Session {
                 shared,

@@ -31,11 +31,6 @@ impl Bucket {
         Self { bytes_per_s: bytes_per_s.max(1), epoch: now, end: 0 }
     }
 
-    /// The limit.
-    pub fn bytes_per_s(&self) -> u64 {
-        self.bytes_per_s
-    }
-
     /// How many bytes one asks for at a time: few at a low rate, so that the turn of each comes
     /// often.
     pub fn quantum(&self) -> u32 {

@@ -359,9 +359,9 @@ impl Conversation {
 
     // ---- a rate limit of ours ------------------------------------------------------------------
 
-    /// No more than so many bytes a second are read, from all peers together.
-    pub fn on_limit(&mut self, bytes_per_s: u64) {
-        self.pipeline.on_limit(bytes_per_s);
+    /// What is read, from all peers together, is limited.
+    pub fn on_limit(&mut self) {
+        self.pipeline.on_limit();
     }
 
     /// What the peer sent waits to be read, until [`Conversation::release`].

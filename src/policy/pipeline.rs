@@ -65,13 +65,10 @@ impl Pipeline {
         (nap >= NAP_MIN).then_some(nap)
     }
 
-    /// A rate limit of ours holds for all peers together: no more is asked of this one at first than
-    /// it lets pass in the time that is assumed for a block.
-    pub fn on_limit(&mut self, bytes_per_s: u64) {
-        let blocks = u128::from(bytes_per_s) * LATENCY_START.as_millis()
-            / (1_000 * u128::from(BLOCK_LENGTH));
-        let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
-        self.depth = blocks.clamp(REQUESTS_IN_FLIGHT_MIN, self.depth.max(REQUESTS_IN_FLIGHT_MIN));
+    /// A rate limit of ours holds for all peers together: what they all are asked for at first can be
+    /// far more than it lets pass, so it begins with little.
+    pub fn on_limit(&mut self) {
+        self.depth = REQUESTS_IN_FLIGHT_MIN.min(self.cap);
     }
 
     /// A block came, `latency` after it was asked for as the last of `ahead` requests.
@@ -205,6 +202,24 @@ mod tests {
         assert_eq!(naps, [Some(46), Some(46), Some(23), Some(3), None, None]);
     }
 
+    /// A window that has not grown yet holds 64 KiB, and then the nap is what the peer waits for.
+    #[test]
+    fn a_nap_that_slows_a_peer_down_gets_shorter_where_half_its_window_is_room() {
+        let (out, window) = (120, 4);
+        for (room, stays) in [(32 << 10, false), (24 << 10, false), (1 << 20, true)] {
+            let mut pipeline = Pipeline::default();
+            pipeline.on_block(Duration::from_millis(1), 1);
+            let mut nap = Some(NAP_MAX);
+            for _ in 0..10 {
+                let Some(slept) = nap else { break };
+                // A window's worth of blocks comes in each nap.
+                (0..200).for_each(|_| pipeline.on_block(slept * out / window, out));
+                nap = pipeline.nap(out, room);
+            }
+            assert_eq!(nap.is_some(), stays, "{room}: {nap:?}");
+        }
+    }
+
     #[test]
     fn a_peers_own_limit_is_kept() {
         let mut pipeline = Pipeline::default();
@@ -220,18 +235,18 @@ mod tests {
 
     #[test]
     fn under_a_limit_of_ours_little_is_parked_with_a_fast_peer() {
-        // (bytes/s in all, peers) -> depth of each at first, and when it has settled.
+        // (bytes/s in all, peers) -> depth of each.
         let cases = [
-            ((20 << 10, 50), 2, 2..=2),
-            ((100 << 10, 1), 6, 2..=3),
-            ((1 << 20, 1), 16, 16..=20),
-            ((1 << 20, 40), 16, 2..=2),
-            ((100 << 20, 1), 16, 500..=500),
+            ((20 << 10, 50), 2..=2),
+            ((100 << 10, 1), 2..=3),
+            ((1 << 20, 1), 15..=17),
+            ((1 << 20, 40), 2..=2),
+            ((100 << 20, 1), 500..=500),
         ];
-        for ((rate, peers), first, settled) in cases {
+        for ((rate, peers), settled) in cases {
             let mut pipeline = Pipeline::default();
-            pipeline.on_limit(rate);
-            assert_eq!(pipeline.depth(), first, "{rate} B/s");
+            pipeline.on_limit();
+            assert_eq!(pipeline.depth(), REQUESTS_IN_FLIGHT_MIN);
             let block = Duration::from_secs(peers) * BLOCK_LENGTH / u32::try_from(rate).unwrap();
             for _ in 0..1_000 {
                 let depth = pipeline.depth();
