@@ -55,7 +55,7 @@ const OPTIONS: &[(&str, &str)] = &[
 enum Command {
     Help,
     Version,
-    Download(Arguments),
+    Download(Box<Arguments>),
 }
 
 #[derive(Debug, PartialEq)]
@@ -210,7 +210,7 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
     if let Some(extra) = free.next() {
         return Err(Fatal::Usage(format!("one argument too many: {}", extra.to_string_lossy())));
     }
-    Ok(Command::Download(Arguments {
+    Ok(Command::Download(Box::new(Arguments {
         torrent,
         dir,
         quiet,
@@ -226,7 +226,7 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         seeding,
         patience,
         sandbox,
-    }))
+    })))
 }
 
 /// What was typed about staying. Each of time and ratio ends it, whichever is first.
@@ -540,7 +540,7 @@ mod tests {
             patience: Some(Duration::from_secs(9)),
             sandbox: false,
         };
-        assert_eq!(typed(line).unwrap(), Command::Download(expected));
+        assert_eq!(typed(line).unwrap(), Command::Download(Box::new(expected)));
     }
 
     #[test]

@@ -218,6 +218,7 @@ fn start<'a>(
     let geometry = metainfo.geometry;
     let mut swarm = Swarm::new(geometry, found.pieces.clone(), rng.fork(), Instant::now());
     swarm.picker.limit_begun(plan.begun);
+    swarm.upload_limit_per_s = options.upload_limit;
     let missing = geometry.total() - swarm.had_bytes();
     storage.keep_free(options.min_free);
     storage.check_room(missing)?;

@@ -174,6 +174,7 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
                 arrived: Vec::new(),
                 came: false,
                 nap_until: None,
+                giving: None,
                 turn: None,
                 brought: false,
             };
@@ -240,6 +241,8 @@ struct Session<'a> {
     came: bool,
     /// What comes is left in the socket until then, to gather.
     nap_until: Option<Instant>,
+    /// Under a limit: when it may give next, and how much.
+    giving: Option<Turn>,
     /// Under a limit: when it may read next. It is given back what it does not use of that.
     turn: Option<Turn>,
     brought: bool,
@@ -254,6 +257,7 @@ impl Session<'_> {
             }
         };
         self.end_turn(0);
+        self.end_giving(0);
         let mut permits = 0;
         self.shared.with_swarm(|swarm| self.conversation.leave(swarm, &mut permits));
         self.return_permits(permits);
@@ -277,9 +281,14 @@ impl Session<'_> {
 
     /// Sleeps until there is a reason not to. Whether it is time to read.
     fn sleep(&mut self) -> Result<bool, SessionEnd> {
-        let to_write =
-            !self.conversation.outbox().is_empty() || !self.conversation.serving().is_empty();
+        let wait = self.giving.map(|turn| turn.at).filter(|at| *at > Instant::now());
+        let serving = self.conversation.serving();
+        let to_give = !serving.is_empty() && wait.is_none();
+        // What is half sent comes first, even if it has to wait.
+        let may_say = wait.is_none() || !serving.is_in_message();
+        let to_write = to_give || may_say && !self.conversation.outbox().is_empty();
         let deadline = self.conversation.deadline();
+        let deadline = wait.map_or(deadline, |wait| wait.min(deadline));
         let interest = Interest { to_read: self.nap_until.is_none(), to_write };
         let until = self.nap_until.map_or(deadline, |nap| nap.min(deadline));
         let ready = self.link.wait(self.waker, interest, until);
@@ -440,9 +449,39 @@ impl Session<'_> {
         let _over = self.shared.to_writer.send(ToWriter::Chunk(chunk));
     }
 
+    /// Bytes of what is asked for that may be sent now. Under a limit it gets in line for them.
+    fn may_give(&mut self) -> usize {
+        let Some(limit) = &self.shared.upload else { return usize::MAX };
+        if self.conversation.serving().is_empty() {
+            return 0;
+        }
+        let now = Instant::now();
+        let turn = *self.giving.get_or_insert_with(|| {
+            with_bucket(limit, |bucket| {
+                let bytes = bucket.quantum();
+                Turn { at: bucket.reserve(bytes, now), bytes, more: false }
+            })
+        });
+        if now < turn.at { 0 } else { turn.bytes as usize }
+    }
+
+    /// So many bytes of what was asked for were sent.
+    fn end_giving(&mut self, given: usize) {
+        if let (Some(turn), Some(limit)) = (self.giving.take(), &self.shared.upload) {
+            let unused = turn.bytes.saturating_sub(u32::try_from(given).unwrap_or(u32::MAX));
+            with_bucket(limit, |bucket| bucket.give_back(unused));
+        }
+    }
+
     fn flush(&mut self) -> Result<(), SessionEnd> {
-        match self.shared.uploads.flush(&self.link, &mut self.conversation) {
-            Ok(()) => Ok(()),
+        let room = self.may_give();
+        match self.shared.uploads.flush(&self.link, &mut self.conversation, room) {
+            Ok(given) => {
+                if room > 0 {
+                    self.end_giving(given);
+                }
+                Ok(())
+            }
             Err(Stopped::Session(end)) => Err(end),
             Err(Stopped::Run(fatal)) => {
                 // It fails only when the coordinator is gone, and then nobody cares.

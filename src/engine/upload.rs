@@ -48,40 +48,50 @@ impl Uploads {
         Self { source, free, back }
     }
 
-    /// Sends what waits to be said, and then what is asked for, until the socket takes no more.
+    /// Sends what waits to be said, and then what is asked for, `room` bytes of that at most, until
+    /// the socket takes no more. Returns how much it was of what is asked for.
     ///
     /// # Errors
     /// The session or the run is over.
-    pub fn flush(&self, link: &Link, talk: &mut Conversation) -> Result<(), Stopped> {
+    pub fn flush(
+        &self,
+        link: &Link,
+        talk: &mut Conversation,
+        room: usize,
+    ) -> Result<usize, Stopped> {
+        let mut given = 0;
         loop {
             if !talk.serving().is_in_message() && !talk.outbox().is_empty() {
                 let outbox = talk.outbox();
                 let sent = link.write(outbox)?;
                 outbox.drain(..sent);
                 if !outbox.is_empty() {
-                    return Ok(());
+                    return Ok(given);
                 }
             }
-            if talk.serving().is_empty() {
-                return Ok(());
+            if talk.serving().is_empty() || given >= room {
+                return Ok(given);
             }
             // Whoever has one waits for nobody.
-            let Ok(mut buffer) = self.free.recv() else { return Ok(()) };
-            let sent = self.send(&mut buffer, link, talk);
+            let Ok(mut buffer) = self.free.recv() else { return Ok(given) };
+            let length = buffer.len().min(room - given);
+            let sent = self.send(buffer.get_mut(..length).unwrap_or_default(), link, talk);
             let _fits = self.back.try_send(buffer);
-            if !sent? {
-                return Ok(());
+            let (sent, all) = sent?;
+            given += sent;
+            if !all {
+                return Ok(given);
             }
         }
     }
 
-    /// Reads and sends a buffer full. Whether all of it was taken.
+    /// Reads and sends a buffer full. How many bytes were taken, and whether that was all.
     fn send(
         &self,
         buffer: &mut [u8],
         link: &Link,
         talk: &mut Conversation,
-    ) -> Result<bool, Stopped> {
+    ) -> Result<(usize, bool), Stopped> {
         // What is half sent is finished before anything else is said.
         let only_first = talk.serving().is_in_message() && !talk.outbox().is_empty();
         let portions =
@@ -95,7 +105,7 @@ impl Uploads {
         })?;
         let sent = link.write(buffer.get(..length).unwrap_or_default())?;
         talk.on_served(sent, Instant::now());
-        Ok(sent == length)
+        Ok((sent, sent == length))
     }
 
     /// Puts these portions one behind the other. Returns their length.
