@@ -3,9 +3,11 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 pub mod case;
+pub mod leech;
 pub mod mount;
 pub mod peer;
 pub mod program;
 pub mod scratch;
 pub mod torrent;
 pub mod tracker;
+pub mod wire;
