@@ -1,5 +1,6 @@
 //! Tests with real clients: each of them seeds one file and a directory of files to the built
-//! program, and opentracker brings them together, over HTTP for the one and UDP for the other.
+//! program, and fetches them from it. opentracker brings them together, over HTTP for the one and
+//! UDP for the other.
 //!
 //! `cargo test --release --test real_clients -- --ignored --test-threads=1` runs them. They need
 //! root, for a network of their own, and every client: a missing one is a failure.
@@ -9,6 +10,7 @@
 mod support;
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -18,7 +20,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::program;
+use support::program::{self, Outcome, Running};
 use support::scratch::Scratch;
 use support::torrent::{Torrent, file};
 
@@ -29,23 +31,40 @@ const THERE: &str = "10.77.0.1";
 /// Where the program is.
 const HERE: &str = "10.77.0.2";
 const TRACKER_PORT: u16 = 6969;
+/// The first of the ports that clients listen on.
 const CLIENT_PORT: u16 = 51_413;
+/// The same for the program.
+const PROGRAM_PORT: u16 = 6_881;
 /// Until the client has checked its data and told the tracker so.
 const CARRIER_LIMIT: Duration = Duration::from_secs(10);
 const SEEDING_LIMIT: Duration = Duration::from_secs(90);
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(60);
+/// For clients that fetch what only the program has.
+const UPLOAD_LIMIT: Duration = Duration::from_secs(60);
 
 // ---- the clients -------------------------------------------------------------------------------
 
-/// What a client is to seed, and where it may write.
-struct Seed<'a> {
-    torrents: [PathBuf; 2],
+/// A client, and the command that it takes to do its job.
+type Client = (&'static str, fn(&Job<'_>) -> Command);
+
+const ARIA2: Client = ("aria2", aria2_line);
+const TRANSMISSION: Client = ("transmission", transmission_line);
+const QBITTORRENT: Client = ("qbittorrent", qbittorrent_line);
+const RTORRENT: Client = ("rtorrent", rtorrent_line);
+const LIBTORRENT: Client = ("libtorrent", libtorrent_line);
+
+/// What a client is to seed or to fetch, and where it may write.
+struct Job<'a> {
+    torrents: &'a [PathBuf],
+    /// Where the files are, or are to be.
     payload: &'a Path,
     /// The client's own directory.
     home: &'a Path,
+    /// Where it listens.
+    port: u16,
 }
 
-impl Seed<'_> {
+impl Job<'_> {
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.home.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -54,90 +73,77 @@ impl Seed<'_> {
     }
 }
 
-#[test]
-#[ignore = "needs real clients: aria2"]
-fn aria2() {
-    seeds_to_us("aria2", |seed| {
-        let mut line = client("aria2c", "apt-get install aria2");
-        // Without its DHT it knows no UDP trackers.
-        line.args(["--no-conf", "--seed-ratio=0", "--check-integrity=true", "--enable-dht=true"])
-            .args(["--enable-dht6=false", "--bt-enable-lpd=false", "--disable-ipv6=true"])
-            .args(["--enable-peer-exchange=false", "--show-console-readout=false"])
-            .arg(format!("--listen-port={CLIENT_PORT}"))
-            .arg(format!("--dht-listen-port={CLIENT_PORT}"))
-            .arg(format!("--dht-file-path={}", seed.home.join("dht").display()))
-            .arg(format!("--dir={}", seed.payload.display()))
-            .args(&seed.torrents);
-        line
-    });
+fn aria2_line(job: &Job<'_>) -> Command {
+    let mut line = client("aria2c", "apt-get install aria2");
+    // Without its DHT it knows no UDP trackers.
+    line.args(["--no-conf", "--seed-ratio=0", "--check-integrity=true", "--enable-dht=true"])
+        .args(["--enable-dht6=false", "--bt-enable-lpd=false", "--disable-ipv6=true"])
+        .args(["--enable-peer-exchange=false", "--show-console-readout=false"])
+        .arg(format!("--listen-port={}", job.port))
+        .arg(format!("--dht-listen-port={}", job.port))
+        .arg(format!("--dht-file-path={}", job.home.join("dht").display()))
+        .arg(format!("--dir={}", job.payload.display()))
+        .args(job.torrents);
+    line
 }
 
-#[test]
-#[ignore = "needs real clients: Transmission"]
-fn transmission() {
-    seeds_to_us("transmission", |seed| {
-        let watched = seed.home.join("watched");
-        fs::create_dir(&watched).unwrap();
-        for torrent in &seed.torrents {
-            fs::copy(torrent, watched.join(torrent.file_name().unwrap())).unwrap();
-        }
-        let settings = format!(
-            "{{\"download-dir\": \"{}\", \"watch-dir\": \"{}\", \"watch-dir-enabled\": true, \
-             \"bind-address-ipv4\": \"{THERE}\", \"peer-port\": {CLIENT_PORT}, \
-             \"rpc-enabled\": false, \"dht-enabled\": false, \"lpd-enabled\": false, \
-             \"pex-enabled\": false, \"utp-enabled\": false, \"port-forwarding-enabled\": false}}",
-            seed.payload.display(),
-            watched.display(),
-        );
-        seed.write("settings.json", &settings);
-        let mut line = client("transmission-daemon", "apt-get install transmission-daemon");
-        line.args(["--foreground", "--log-debug", "--config-dir"]).arg(seed.home);
-        line
-    });
+fn transmission_line(job: &Job<'_>) -> Command {
+    let watched = job.home.join("watched");
+    fs::create_dir(&watched).unwrap();
+    for torrent in job.torrents {
+        fs::copy(torrent, watched.join(torrent.file_name().unwrap())).unwrap();
+    }
+    let settings = format!(
+        "{{\"download-dir\": \"{}\", \"watch-dir\": \"{}\", \"watch-dir-enabled\": true, \
+         \"bind-address-ipv4\": \"{THERE}\", \"peer-port\": {}, \
+         \"rpc-enabled\": false, \"dht-enabled\": false, \"lpd-enabled\": false, \
+         \"pex-enabled\": false, \"utp-enabled\": false, \"port-forwarding-enabled\": false}}",
+        job.payload.display(),
+        watched.display(),
+        job.port,
+    );
+    job.write("settings.json", &settings);
+    let mut line = client("transmission-daemon", "apt-get install transmission-daemon");
+    line.args(["--foreground", "--log-debug", "--config-dir"]).arg(job.home);
+    line
 }
 
-#[test]
-#[ignore = "needs real clients: qBittorrent"]
-fn qbittorrent() {
-    seeds_to_us("qbittorrent", |seed| {
-        let settings = format!(
-            "[LegalNotice]\nAccepted=true\n[BitTorrent]\nSession\\Port={CLIENT_PORT}\n\
-             Session\\DHTEnabled=false\nSession\\LSDEnabled=false\nSession\\PeXEnabled=false\n\
-             [Preferences]\nWebUI\\UseUPnP=false\n[Network]\nPortForwardingEnabled=false\n",
-        );
-        seed.write("qBittorrent/config/qBittorrent.conf", &settings);
-        let mut line = client("qbittorrent-nox", "apt-get install qbittorrent-nox");
-        line.arg(format!("--profile={}", seed.home.display()))
-            .arg(format!("--save-path={}", seed.payload.display()))
-            .arg("--add-paused=false")
-            .args(&seed.torrents);
-        line
-    });
+fn qbittorrent_line(job: &Job<'_>) -> Command {
+    let settings = format!(
+        "[LegalNotice]\nAccepted=true\n[BitTorrent]\nSession\\Port={}\n\
+         Session\\DHTEnabled=false\nSession\\LSDEnabled=false\nSession\\PeXEnabled=false\n\
+         [Preferences]\nWebUI\\UseUPnP=false\n[Network]\nPortForwardingEnabled=false\n",
+        job.port,
+    );
+    job.write("qBittorrent/config/qBittorrent.conf", &settings);
+    let mut line = client("qbittorrent-nox", "apt-get install qbittorrent-nox");
+    line.arg(format!("--profile={}", job.home.display()))
+        .arg(format!("--save-path={}", job.payload.display()))
+        .arg("--add-paused=false")
+        .args(job.torrents);
+    line
 }
 
-#[test]
-#[ignore = "needs real clients: rtorrent"]
-fn rtorrent() {
-    seeds_to_us("rtorrent", |seed| {
-        let session = seed.home.join("session");
-        fs::create_dir(&session).unwrap();
-        let load = |torrent: &PathBuf| format!("load.start = \"{}\"\n", torrent.display());
-        let loads: String = seed.torrents.iter().map(load).collect();
-        let settings = format!(
-            "system.daemon.set = true\ndirectory.default.set = \"{}\"\nsession.path.set = \"{}\"\n\
-             network.port_range.set = {CLIENT_PORT}-{CLIENT_PORT}\ndht.mode.set = disable\n\
-             protocol.pex.set = no\ntrackers.use_udp.set = yes\n{loads}",
-            seed.payload.display(),
-            session.display(),
-        );
-        let settings = seed.write("rtorrent.rc", &settings);
-        let mut line = client("rtorrent", "apt-get install rtorrent");
-        line.args(["-n", "-o"]).arg(format!("import={}", settings.display()));
-        line
-    });
+fn rtorrent_line(job: &Job<'_>) -> Command {
+    let session = job.home.join("session");
+    fs::create_dir(&session).unwrap();
+    let load = |torrent: &PathBuf| format!("load.start = \"{}\"\n", torrent.display());
+    let loads: String = job.torrents.iter().map(load).collect();
+    let settings = format!(
+        "system.daemon.set = true\ndirectory.default.set = \"{}\"\nsession.path.set = \"{}\"\n\
+         network.port_range.set = {port}-{port}\ndht.mode.set = disable\n\
+         protocol.pex.set = no\ntrackers.use_udp.set = yes\n{loads}",
+        job.payload.display(),
+        session.display(),
+        port = job.port,
+    );
+    let settings = job.write("rtorrent.rc", &settings);
+    let mut line = client("rtorrent", "apt-get install rtorrent");
+    line.args(["-n", "-o"]).arg(format!("import={}", settings.display()));
+    line
 }
 
-const LIBTORRENT: &str = "\
+const LIBTORRENT_SCRIPT: &str = "\
 import sys, time
 import libtorrent as lt
 
@@ -154,19 +160,15 @@ while True:
         print(alert, flush=True)
 ";
 
-#[test]
-#[ignore = "needs real clients: libtorrent for Python"]
-fn libtorrent() {
-    seeds_to_us("libtorrent", |seed| {
-        let script = seed.write("seed.py", LIBTORRENT);
-        let mut line = client("python3", "apt-get install python3");
-        let found = Command::new("python3").args(["-c", "import libtorrent"]).status();
-        let found = found.is_ok_and(|status| status.success());
-        assert!(found, "libtorrent for Python is missing: pip install libtorrent");
-        line.arg(script).arg(format!("{THERE}:{CLIENT_PORT}")).arg(seed.payload);
-        line.args(&seed.torrents);
-        line
-    });
+fn libtorrent_line(job: &Job<'_>) -> Command {
+    let script = job.write("job.py", LIBTORRENT_SCRIPT);
+    let mut line = client("python3", "apt-get install python3");
+    let found = Command::new("python3").args(["-c", "import libtorrent"]).status();
+    let found = found.is_ok_and(|status| status.success());
+    assert!(found, "libtorrent for Python is missing: pip install libtorrent");
+    line.arg(script).arg(format!("{THERE}:{}", job.port)).arg(job.payload);
+    line.args(job.torrents);
+    line
 }
 
 /// The client's command, if it is installed.
@@ -177,34 +179,159 @@ fn client(name: &str, install: &str) -> Command {
     Command::new(name)
 }
 
-// ---- the test ----------------------------------------------------------------------------------
+// ---- one client at a time ----------------------------------------------------------------------
 
-/// Downloads one file and then a directory from a client that `line` starts.
-fn seeds_to_us(name: &str, line: impl FnOnce(&Seed<'_>) -> Command) {
-    if env::var_os(INSIDE).is_none() {
-        return in_a_network_of_its_own(name);
-    }
-    let there = Network::join();
+#[test]
+#[ignore = "needs real clients: aria2"]
+fn aria2() {
+    seeds_to_us("aria2", ARIA2);
+}
+
+#[test]
+#[ignore = "needs real clients: aria2"]
+fn aria2_fetches() {
+    fetch_from_us("aria2_fetches", &[ARIA2]);
+}
+
+#[test]
+#[ignore = "needs real clients: Transmission"]
+fn transmission() {
+    seeds_to_us("transmission", TRANSMISSION);
+}
+
+#[test]
+#[ignore = "needs real clients: Transmission"]
+fn transmission_fetches() {
+    fetch_from_us("transmission_fetches", &[TRANSMISSION]);
+}
+
+#[test]
+#[ignore = "needs real clients: qBittorrent"]
+fn qbittorrent() {
+    seeds_to_us("qbittorrent", QBITTORRENT);
+}
+
+#[test]
+#[ignore = "needs real clients: qBittorrent"]
+fn qbittorrent_fetches() {
+    fetch_from_us("qbittorrent_fetches", &[QBITTORRENT]);
+}
+
+#[test]
+#[ignore = "needs real clients: rtorrent"]
+fn rtorrent() {
+    seeds_to_us("rtorrent", RTORRENT);
+}
+
+#[test]
+#[ignore = "needs real clients: rtorrent"]
+fn rtorrent_fetches() {
+    fetch_from_us("rtorrent_fetches", &[RTORRENT]);
+}
+
+#[test]
+#[ignore = "needs real clients: libtorrent for Python"]
+fn libtorrent() {
+    seeds_to_us("libtorrent", LIBTORRENT);
+}
+
+#[test]
+#[ignore = "needs real clients: libtorrent for Python"]
+fn libtorrent_fetches() {
+    fetch_from_us("libtorrent_fetches", &[LIBTORRENT]);
+}
+
+#[test]
+#[ignore = "needs real clients: all of them"]
+fn all_of_them_fetch() {
+    fetch_from_us("all_of_them_fetch", &[ARIA2, TRANSMISSION, QBITTORRENT, RTORRENT, LIBTORRENT]);
+}
+
+// ---- the tests ---------------------------------------------------------------------------------
+
+/// Downloads one file and then a directory from a client.
+fn seeds_to_us(name: &str, (_, line): Client) {
+    let Some(there) = Network::join_for(name) else { return };
     let scratch = Scratch::new(name);
     let torrents = torrents();
-    let [payload, home, tracker] = ["payload", "home", "tracker"].map(|dir| {
-        fs::create_dir(scratch.join(dir)).unwrap();
-        scratch.join(dir)
-    });
-    for torrent in &torrents {
-        torrent.write_payload_to(&payload);
-    }
-    let seed = Seed {
-        torrents: torrents.each_ref().map(|torrent| torrent.write_to(scratch.path())),
-        payload: &payload,
-        home: &home,
-    };
-    let tracker = there.start(&tracker, &opentracker(&tracker, &torrents));
-    let client = there.start(&home, &line(&seed));
-    for (torrent, file) in torrents.iter().zip(&seed.torrents) {
+    let files = torrents.each_ref().map(|torrent| torrent.write_to(scratch.path()));
+    let [payload, home] = ["payload", "home"].map(|dir| directory(scratch.join(dir)));
+    torrents.iter().for_each(|torrent| torrent.write_payload_to(&payload));
+    let job = Job { torrents: &files, payload: &payload, home: &home, port: CLIENT_PORT };
+    let tracker = there.track(&scratch, &torrents);
+    let client = there.start(&home, &line(&job));
+    for (torrent, file) in torrents.iter().zip(&files) {
         wait_for_seeder(torrent, &[&tracker, &client]);
         download(torrent, file, &scratch.join("out"), &client);
     }
+}
+
+/// Seeds one file and a directory to these clients, which begin at the same time.
+fn fetch_from_us(name: &str, clients: &[Client]) {
+    let Some(there) = Network::join_for(name) else { return };
+    let scratch = Scratch::new(name);
+    let torrents = torrents();
+    let files = torrents.each_ref().map(|torrent| torrent.write_to(scratch.path()));
+    let tracker = there.track(&scratch, &torrents);
+    let out = scratch.join("out");
+    torrents.iter().for_each(|torrent| torrent.write_payload_to(&out));
+    let ours: Vec<Running> =
+        files.iter().zip(PROGRAM_PORT..).map(|(file, port)| seed(file, &out, port)).collect();
+    torrents.iter().for_each(|torrent| wait_for_seeder(torrent, &[&tracker]));
+
+    let began = Instant::now();
+    let mut fetching: Vec<(&str, PathBuf, Daemon)> = Vec::new();
+    for ((name, line), port) in clients.iter().zip(CLIENT_PORT..) {
+        let [payload, home] =
+            ["payload", "home"].map(|dir| directory(scratch.join(&format!("{name}_{dir}"))));
+        let job = Job { torrents: &files, payload: &payload, home: &home, port };
+        let client = there.start(&home, &line(&job));
+        fetching.push((name, payload, client));
+    }
+    while !fetching.is_empty() {
+        fetching.retain(|(name, payload, _)| {
+            let there = torrents.iter().all(|torrent| is_in(torrent, payload));
+            if there {
+                println!("{name} has everything after {:?}", began.elapsed());
+            }
+            !there
+        });
+        if began.elapsed() > UPLOAD_LIMIT {
+            let said = |(name, _, client): &(&str, _, Daemon)| format!("{name}: {}", client.said());
+            let said: Vec<_> = fetching.iter().map(said).collect();
+            let ours: Vec<_> = ours.into_iter().map(stop).collect();
+            panic!("not everything came\n{}\n{}\n{ours:#?}", said.join("\n----\n"), tracker.said());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    for outcome in ours.into_iter().map(stop) {
+        println!("{}", outcome.stderr);
+        outcome.assert_status(0);
+    }
+}
+
+/// Starts the program, which has what `file` describes in `out`.
+fn seed(file: &Path, out: &Path, port: u16) -> Running {
+    let port = port.to_string();
+    let options = ["-vv", "--seed", "--port", &port].map(OsStr::new);
+    program::start(options.into_iter().chain([file.as_os_str(), out.as_os_str()]))
+}
+
+fn stop(run: Running) -> Outcome {
+    run.signal("TERM");
+    run.wait(SEEDING_LIMIT + UPLOAD_LIMIT)
+}
+
+/// Every byte of the torrent is there; something else may be, too. Transmission makes no file for
+/// nothing.
+fn is_in(torrent: &Torrent, dir: &Path) -> bool {
+    let there = |path: &PathBuf| fs::read(dir.join(path)).unwrap_or_default();
+    torrent.files().iter().all(|(path, bytes)| there(path) == *bytes)
+}
+
+fn directory(path: PathBuf) -> PathBuf {
+    fs::create_dir(&path).unwrap();
+    path
 }
 
 fn torrents() -> [Torrent; 2] {
@@ -302,6 +429,15 @@ struct Network {
 }
 
 impl Network {
+    /// The test has one, or is run again with one and is over then.
+    fn join_for(name: &str) -> Option<Self> {
+        if env::var_os(INSIDE).is_none() {
+            in_a_network_of_its_own(name);
+            return None;
+        }
+        Some(Self::join())
+    }
+
     fn join() -> Self {
         let mut command = Command::new("unshare");
         command.args(["--net", "sh", "-c", "echo; exec cat"]);
@@ -346,6 +482,12 @@ impl Network {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.holder.id().to_string(), "--net", program]);
         command
+    }
+
+    /// Starts a tracker for these torrents.
+    fn track(&self, scratch: &Scratch, torrents: &[Torrent]) -> Daemon {
+        let home = directory(scratch.join("tracker"));
+        self.start(&home, &opentracker(&home, torrents))
     }
 
     /// Starts a program on the other side, at home in `home`.
