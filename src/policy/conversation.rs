@@ -433,10 +433,11 @@ impl Conversation {
                 let Some(have) = Bitfield::from_wire(bytes, self.geometry) else {
                     return Err(SessionEnd::Broke("bitfield of the wrong length"));
                 };
-                self.on_told(have)?;
+                length = bytes.len();
+                self.on_told(have);
             }
-            Message::HaveAll => self.on_told(Bitfield::all(self.geometry))?,
-            Message::HaveNone => self.on_told(Bitfield::none(self.geometry))?,
+            Message::HaveAll => self.on_told(Bitfield::all(self.geometry)),
+            Message::HaveNone => self.on_told(Bitfield::none(self.geometry)),
             Message::Reject(range) => return self.on_reject(range, now).map(|()| None),
             Message::AllowedFast(piece) => {
                 let piece = self.geometry.piece(piece);
@@ -558,14 +559,24 @@ impl Conversation {
         Ok(())
     }
 
-    /// The peer told the whole of what it has.
-    fn on_told(&mut self, have: Bitfield) -> Result<(), SessionEnd> {
-        if std::mem::replace(&mut self.has_told, true) {
-            return Err(SessionEnd::Broke("a second bitfield"));
+    /// The peer told the whole of what it has. Some do so again in place of many `have`s, as aria2
+    /// does while it downloads; what was told before stays true.
+    fn on_told(&mut self, have: Bitfield) {
+        if !std::mem::replace(&mut self.has_told, true) {
+            self.told = Some(have);
+            self.gathered = false;
+            return;
         }
-        self.told = Some(have);
-        self.gathered = false;
-        Ok(())
+        let mut told = self.told.take().unwrap_or_else(|| {
+            self.gathered = true;
+            self.have.clone()
+        });
+        for piece in self.geometry.all_pieces().filter(|piece| have.has(*piece)) {
+            if told.insert(piece) {
+                self.noise.make_up_for_news();
+            }
+        }
+        self.told = Some(told);
     }
 
     fn on_reject(&mut self, range: Range, now: Instant) -> Result<(), SessionEnd> {
@@ -1032,8 +1043,8 @@ mod tests {
         Swarm::new(geometry, Bitfield::none(geometry), fastrand::Rng::with_seed(1), now)
     }
 
-    /// A conversation with a seeder that knows BEP 6.
-    fn seeder(id: u32, swarm: &mut Swarm, now: Instant) -> Conversation {
+    /// A conversation with a peer that knows BEP 6.
+    fn peer(id: u32, swarm: &mut Swarm, now: Instant) -> Conversation {
         let hand = |peer_id| Handshake {
             info_hash: InfoHash([1; 20]),
             peer_id: PeerId(peer_id),
@@ -1041,8 +1052,14 @@ mod tests {
             extended: false,
         };
         let (ours, theirs) = (hand([1; 20]), hand([2; 20]));
-        let mut seeder = Conversation::new(SessionId(id), swarm.geometry(), &ours, &theirs, now);
-        seeder.join(swarm);
+        let mut peer = Conversation::new(SessionId(id), swarm.geometry(), &ours, &theirs, now);
+        peer.join(swarm);
+        peer
+    }
+
+    /// The same with a seeder.
+    fn seeder(id: u32, swarm: &mut Swarm, now: Instant) -> Conversation {
+        let mut seeder = peer(id, swarm, now);
         seeder.on_message(&Message::HaveAll, now).unwrap();
         seeder
     }
@@ -1273,6 +1290,34 @@ mod tests {
         assert_eq!(swarm.picker.availability(geometry.piece(0).unwrap()), 1);
         conversation.leave(&mut swarm, &mut 0);
         assert_eq!(swarm.picker.availability(geometry.piece(0).unwrap()), 0);
+    }
+
+    #[test]
+    fn a_peer_may_tell_all_that_it_has_again() {
+        let now = Instant::now();
+        let mut swarm = swarm(32, now);
+        let mut aria2 = peer(1, &mut swarm, now);
+        let told = [
+            (Message::Bitfield(&[0b1000_0000, 0]), 1),
+            (Message::Have(1), 2),
+            (Message::Bitfield(&[0b1111_0000, 0]), 4),
+            // Nothing that it had once is gone.
+            (Message::Bitfield(&[0b0000_1000, 0]), 5),
+            (Message::HaveNone, 5),
+            (Message::HaveAll, 16),
+        ];
+        for (message, count) in told {
+            aria2.on_message(&message, now).unwrap();
+            aria2.reconcile(&mut swarm, &mut Vec::new(), &mut 0, now).unwrap();
+            assert_eq!((aria2.have.count(), aria2.wanted), (count, count), "{message:?}");
+            let pieces = swarm.geometry().all_pieces();
+            let there = pieces.filter(|piece| swarm.picker.availability(*piece) == 1).count();
+            assert_eq!(there, count as usize, "each counts once");
+        }
+        // But it is no news then.
+        let flood = Message::Bitfield(&[0; 2]);
+        let loud = (0..100_000).find_map(|_| aria2.on_message(&flood, now).err());
+        assert_eq!(loud, Some(SessionEnd::TooLoud));
     }
 
     #[test]
