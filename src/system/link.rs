@@ -121,9 +121,12 @@ impl Link {
         ours: &Handshake,
         timeout: Duration,
     ) -> Result<Handshake, SessionEnd> {
-        let theirs = self.hear(ours, timeout)?;
-        self.say(ours, timeout)?;
-        Ok(theirs)
+        let theirs = self.hear(ours, timeout);
+        // If it is ourselves, our other end is to see so, or it would dial again and again.
+        if matches!(theirs, Ok(_) | Err(SessionEnd::Ourselves)) {
+            self.say(ours, timeout)?;
+        }
+        theirs
     }
 
     fn say(&mut self, ours: &Handshake, timeout: Duration) -> Result<(), SessionEnd> {
@@ -344,6 +347,16 @@ mod tests {
             let (mut link, mut other) = pair();
             other.write_all(said).unwrap();
             assert_eq!(link.shake_hands(&ours, Duration::from_millis(100)), expected);
+            // Who comes hears something only if it is of this torrent, be it ourselves.
+            let (mut link, mut other) = pair();
+            other.write_all(said).unwrap();
+            assert_eq!(link.be_greeted(&ours, Duration::from_millis(100)), expected);
+            drop(link);
+            let mut heard = Vec::new();
+            other.read_to_end(&mut heard).unwrap();
+            let answers = matches!(expected, Ok(_) | Err(SessionEnd::Ourselves));
+            let answer = if answers { ours.encode().to_vec() } else { Vec::new() };
+            assert_eq!(heard, answer, "{expected:?}");
         }
         let (mut link, other) = pair();
         drop(other);
