@@ -1009,10 +1009,8 @@ impl Conversation {
     }
 
     fn check_patience(&self, swarm: &Swarm, now: Instant) -> Result<(), SessionEnd> {
-        if self.held_since.is_some() {
-            return Ok(());
-        }
-        if now >= self.silent_at() {
+        let is_over = |time: Instant| self.held_since.is_none() && now >= time;
+        if is_over(self.silent_at()) {
             return Err(SessionEnd::Silent);
         }
         if swarm.picker.is_done() {
@@ -1020,10 +1018,10 @@ impl Conversation {
             if self.have.is_full() || upload_only {
                 return Err(SessionEnd::Content);
             }
-            let useless = !self.wants && now >= self.began + USELESS;
+            let useless = !self.wants && is_over(self.began + USELESS);
             return if swarm.others_wait && useless { Err(SessionEnd::Useless) } else { Ok(()) };
         }
-        if swarm.others_wait && now >= self.useless_at() {
+        if swarm.others_wait && is_over(self.useless_at()) {
             return Err(SessionEnd::Useless);
         }
         Ok(())
@@ -1211,6 +1209,18 @@ mod tests {
         peer.release(at(20));
         assert_eq!(peer.deadline(), at(24));
         assert!(peer.jobs.len() == 8 && !peer.pipeline.is_snubbed());
+    }
+
+    #[test]
+    fn two_that_have_everything_part_even_while_one_waits_for_the_other() {
+        let start = Instant::now();
+        let mut swarm = swarm(2, start);
+        let mut peer = seeder(1, &mut swarm, start);
+        turn(&mut peer, &mut swarm, &[Message::Unchoke], start);
+        peer.hold(start);
+        swarm.on_verified(swarm.geometry().piece(0).unwrap());
+        let end = peer.reconcile(&mut swarm, &mut Vec::new(), &mut 0, start);
+        assert_eq!(end, Err(SessionEnd::Content));
     }
 
     #[test]
