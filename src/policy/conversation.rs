@@ -146,6 +146,8 @@ pub struct Conversation {
     chokes: bool,
     serving: Serving,
     sent_bytes: u64,
+    /// When it was let in, or something was sent to it after that.
+    last_sent: Instant,
     interested: bool,
     wanted: u32,
     jobs: VecDeque<Job>,
@@ -214,6 +216,7 @@ impl Conversation {
             chokes: true,
             serving: Serving::default(),
             sent_bytes: 0,
+            last_sent: now,
             interested: false,
             wanted: 0,
             jobs: VecDeque::new(),
@@ -302,6 +305,9 @@ impl Conversation {
         let (whole, data) = self.serving.on_sent(bytes);
         self.sent_bytes += data;
         self.last_said = now;
+        if bytes > 0 {
+            self.last_sent = now;
+        }
         // To ask for what is sent is no noise.
         (0..whole).for_each(|_| self.noise.make_up_for_block());
     }
@@ -342,8 +348,9 @@ impl Conversation {
             return deadline;
         }
         // Past that time, whether others wait is looked at now and again.
-        let (useless, deadline) = (self.useless_at(), deadline.min(self.silent_at()));
-        deadline.min(if useless > self.last_turn { useless } else { self.last_turn + USELESS })
+        let next = |at| if at > self.last_turn { at } else { self.last_turn + USELESS };
+        let patience = next(self.useless_at()).min(next(self.unserved_at()));
+        deadline.min(self.silent_at()).min(patience)
     }
 
     /// How long what the peer sends next may wait to be read, where `room_bytes` may gather; `None`
@@ -845,6 +852,7 @@ impl Conversation {
         // A peer that does not read hears of it later.
         if chokes != self.chokes && self.outbox.len() < OUTBOX_MAX_BYTES {
             self.chokes = chokes;
+            self.last_sent = now;
             let message = if chokes { Message::Choke } else { Message::Unchoke };
             message.encode(&mut self.outbox);
             if chokes {
@@ -1008,6 +1016,19 @@ impl Conversation {
         since + if choked { CHOKED } else { USELESS }
     }
 
+    /// When the peer must have taken something, if we have everything and others wait for its
+    /// place. One that waits for us has all the time there is.
+    fn unserved_at(&self) -> Instant {
+        match (self.wants, self.chokes) {
+            (false, _) => self.began + USELESS,
+            (true, true) => self.last_turn + USELESS,
+            // It may be slow to read what it asked for, or our own limit is.
+            (true, false) => {
+                self.last_sent + if self.serving.is_empty() { USELESS } else { CHOKED }
+            }
+        }
+    }
+
     fn check_patience(&self, swarm: &Swarm, now: Instant) -> Result<(), SessionEnd> {
         let is_over = |time: Instant| self.held_since.is_none() && now >= time;
         if is_over(self.silent_at()) {
@@ -1018,7 +1039,7 @@ impl Conversation {
             if self.have.is_full() || upload_only {
                 return Err(SessionEnd::Content);
             }
-            let useless = !self.wants && is_over(self.began + USELESS);
+            let useless = is_over(self.unserved_at());
             return if swarm.others_wait && useless { Err(SessionEnd::Useless) } else { Ok(()) };
         }
         if swarm.others_wait && is_over(self.useless_at()) {
@@ -1196,6 +1217,36 @@ mod tests {
         assert!(!peer.pipeline.is_snubbed());
         turn(&mut peer, &mut swarm, &[], at(318));
         assert!(peer.pipeline.is_snubbed(), "nobody waits for us any longer");
+    }
+
+    #[test]
+    fn who_is_let_in_and_takes_nothing_makes_room_for_others() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let geometry = swarm(8, start).geometry();
+        let rng = fastrand::Rng::with_seed(1);
+        let mut swarm = Swarm::new(geometry, Bitfield::all(geometry), rng, start);
+        let mut leech = peer(1, &mut swarm, start);
+        leech.on_message(&Message::Interested, start).unwrap();
+        let mut look = |leech: &mut Conversation, seconds, others_wait| {
+            swarm.others_wait = others_wait;
+            let end = leech.reconcile(&mut swarm, &mut Vec::new(), &mut 0, at(seconds)).err();
+            swarm.choke_round(at(seconds));
+            assert!(leech.deadline() <= at(seconds + 10), "it looks again");
+            end
+        };
+        assert_eq!(look(&mut leech, 0, true), None);
+        assert_eq!(look(&mut leech, 9, true), None);
+        assert!(!leech.chokes);
+        assert_eq!(look(&mut leech, 100, false), None, "nobody waits");
+        let wish = Message::Request(Range { piece: 0, begin: 0, length: BLOCK_LENGTH });
+        leech.on_message(&wish, at(101)).unwrap();
+        assert_eq!(look(&mut leech, 101, false), None);
+        leech.on_served(1_000, at(110));
+        assert_eq!(look(&mut leech, 144, true), None, "it may be slow");
+        leech.on_served(BLOCK_LENGTH as usize, at(145));
+        assert_eq!(look(&mut leech, 154, true), None);
+        assert_eq!(look(&mut leech, 155, true), Some(SessionEnd::Useless));
     }
 
     #[test]
