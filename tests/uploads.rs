@@ -540,12 +540,12 @@ fn who_says_nothing_is_left() {
 #[test]
 fn a_full_pool_has_room_for_a_good_peer_after_useless_ones() {
     let seeder = Seeder::start(torrent("full pool"), &["--max-peers", "3"]);
-    // They shake hands and want nothing, or want it and never ask.
-    let useless: Vec<_> = (0..6)
-        .map(|number| {
+    // They want something and never ask.
+    let useless: Vec<_> = (0..3)
+        .map(|_| {
             let payload = &seeder.case.torrent.payload;
             let leech = Leech::connect(seeder.address(), payload, Manner::default());
-            let _closed = leech.as_ref().map(|leech| number % 2 == 0 || leech.say(2, &[]).is_ok());
+            let _closed = leech.as_ref().map(|leech| leech.say(2, &[]));
             leech
         })
         .collect();
@@ -707,6 +707,19 @@ fn it_leaves_when_it_has_given_as_much_as_was_wished() {
     // The last one may be lost on the way.
     let record = leech.wait_until(|record| record.closed.is_some());
     assert!(record.blocks.len() + 1 >= half, "{record:?}");
+}
+
+#[test]
+fn it_leaves_when_it_has_stayed_as_long_as_was_wished() {
+    // A second and a half, once everything is there.
+    let case = Case::new(torrent("minutes"));
+    let source = Peer::honest(&case.torrent.payload);
+    let seeder = Seeder::go_on(case, &[&source], &["--seed-time", "0.025"]);
+    seeder.case.wait_for_pieces(20);
+    seeder.still_serves();
+    let outcome = seeder.run.wait(LONG);
+    seeder.case.assert_complete(&outcome);
+    assert!(outcome.elapsed >= Duration::from_millis(1_500), "{outcome:#?}");
 }
 
 #[test]
