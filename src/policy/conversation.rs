@@ -381,7 +381,8 @@ impl Conversation {
         let Some(since) = self.held_since.take() else { return };
         let held = now.saturating_duration_since(since);
         self.held += held;
-        let marks = [&mut self.began, &mut self.last_heard, &mut self.asked].into_iter();
+        let marks = [&mut self.began, &mut self.last_heard, &mut self.asked, &mut self.last_sent];
+        let marks = marks.into_iter();
         let marks = marks.chain(&mut self.last_block).chain(&mut self.first_unchoke);
         marks.chain(&mut self.owed_since).for_each(|mark| *mark += held);
     }
