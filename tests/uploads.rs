@@ -70,6 +70,24 @@ impl Seeder {
         self.leech(Manner::default()).fetch_all(16);
     }
 
+    /// The same, but there may be no room at first.
+    #[track_caller]
+    fn serves_who_tries_again(&self) {
+        let until = Instant::now() + PATIENCE;
+        let payload = &self.case.torrent.payload;
+        while Instant::now() < until {
+            if let Ok(leech) = Leech::connect(self.address(), payload, Manner::default()) {
+                let _closed = leech.say(2, &[]);
+                let record = leech.wait_until(|record| record.let_in || record.closed.is_some());
+                if record.closed.is_none() {
+                    return leech.fetch_all(16);
+                }
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        panic!("no room for a good one");
+    }
+
     /// Ends it as a user does. Everything must be there and right.
     #[track_caller]
     fn stop(self) -> Outcome {
@@ -549,21 +567,7 @@ fn a_full_pool_has_room_for_a_good_peer_after_useless_ones() {
             leech
         })
         .collect();
-    // A good one tries again, as all do.
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let payload = &seeder.case.torrent.payload;
-        if let Ok(good) = Leech::connect(seeder.address(), payload, Manner::default()) {
-            let _closed = good.say(2, &[]);
-            let record = good.wait_until(|record| record.let_in || record.closed.is_some());
-            if record.closed.is_none() {
-                good.fetch_all(16);
-                break;
-            }
-        }
-        assert!(Instant::now() < until, "no room for a good one");
-        thread::sleep(Duration::from_millis(200));
-    }
+    seeder.serves_who_tries_again();
     drop(useless);
     seeder.stop();
 }
@@ -707,6 +711,34 @@ fn it_leaves_when_it_has_given_as_much_as_was_wished() {
     // The last one may be lost on the way.
     let record = leech.wait_until(|record| record.closed.is_some());
     assert!(record.blocks.len() + 1 >= half, "{record:?}");
+}
+
+#[test]
+fn with_few_descriptors_a_seeder_gives_all_the_same() {
+    for limit in [24, 64] {
+        let case = Case::new(torrent(&format!("to give with {limit}")));
+        case.seed();
+        let log = case.join("log").display().to_string();
+        let port = free_port().to_string();
+        let options = ["--seed", "-v", "--log", &log, "--port", &port];
+        let script = format!("ulimit -n {limit}; exec \"$@\"");
+        let mut run = case.start_from(&script, &[], &options);
+        let port = port_said(&log, &mut run);
+        let seeder = Seeder { case, run, port };
+        // More than there are descriptors for.
+        let payload = &seeder.case.torrent.payload;
+        let hello = Manner::default().handshake(payload);
+        let useless: Vec<TcpStream> = (0..limit)
+            .map(|_| {
+                let mut stream = dial(seeder.address(), Manner::default().from).unwrap();
+                let _left = stream.write_all(&hello);
+                stream
+            })
+            .collect();
+        drop(useless);
+        seeder.serves_who_tries_again();
+        seeder.stop();
+    }
 }
 
 #[test]

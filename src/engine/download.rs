@@ -249,8 +249,9 @@ fn start<'a>(
         Shared::new(swarm, wakers, (work_back, work), chunks, reporting, uploads, handshake);
     let shared = shared.limit(options.download_limit, options.upload_limit, Instant::now());
     let shared = Arc::new(shared);
-    // Where descriptors are scarce, those who are dialled need them.
-    let listener = (threads_max == plan.peers).then(|| listen(&options.ports, &report)).flatten();
+    // Where descriptors are scarce, those who are dialled need them, unless nobody needs to be.
+    let listens = threads_max == plan.peers || missing_pieces == 0;
+    let listener = listens.then(|| listen(&options.ports, &report)).flatten();
     // What was found may never have been flushed, so nothing of it is recorded yet.
     let (info_hash, pieces) = (metainfo.info_hash, Bitfield::none(geometry));
     let record = Record { info_hash, pieces, files: found.files };
