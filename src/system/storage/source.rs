@@ -105,6 +105,12 @@ impl Source {
     }
 
     fn failed(&self, output: &OutputFile, error: io::Error) -> Fatal {
+        let error = match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                io::Error::other("it was cut; run the same command again to repair it")
+            }
+            _ => error,
+        };
         let shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
         Fatal::FileIo("read", shelf.directory.path_of(&output.path), error)
     }
