@@ -317,11 +317,6 @@ impl Conversation {
         self.hello.as_ref().and_then(|hello| hello.client.as_deref())
     }
 
-    /// Whether the peer would answer requests.
-    pub fn is_unchoked(&self) -> bool {
-        !self.chokes_us
-    }
-
     /// How many permits for new jobs the next [`Conversation::reconcile`] can use at most.
     pub fn permits_wanted(&self, now: Instant) -> u32 {
         if !self.may_ask(now) {
@@ -840,16 +835,18 @@ impl Conversation {
 
     /// What the peer wants of us, and whether it may.
     fn trade(&mut self, swarm: &mut Swarm, now: Instant) {
-        swarm.on_sent(self.id, std::mem::take(&mut self.sent_bytes));
+        if self.sent_bytes > 0 {
+            swarm.on_sent(self.id, std::mem::take(&mut self.sent_bytes));
+        }
         let owes_since = self.last_block.map_or(self.asked, |block| block.max(self.asked));
         let snubs = self.pipeline.is_snubbed() && self.wanted > 0 && now >= owes_since + SNUBS;
-        swarm.on_peer(self.id, (self.wants, self.have.is_full(), snubs), now);
+        let may_ask = swarm.on_peer(self.id, (self.wants, self.have.is_full(), snubs), now);
         for block in std::mem::take(&mut self.asks) {
             if !swarm.picker.had().has(block.piece) || !self.serving.ask(block) {
                 self.refuse(block.into());
             }
         }
-        let chokes = !swarm.is_unchoked(self.id);
+        let chokes = !may_ask;
         // A peer that does not read hears of it later.
         if chokes != self.chokes && self.outbox.len() < OUTBOX_MAX_BYTES {
             self.chokes = chokes;

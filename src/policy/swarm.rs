@@ -229,27 +229,23 @@ impl Swarm {
     // ---- trade ---------------------------------------------------------------------------------
 
     /// How it stands with the peer: whether it wants what we have, is a seed, keeps us waiting.
-    /// Who begins to want something is let in at once if there is a place.
+    /// Who begins to want something is let in at once if there is a place. Whether the peer may ask.
     pub fn on_peer(
         &mut self,
         who: SessionId,
         (interested, is_seed, snubs): (bool, bool, bool),
         now: Instant,
-    ) {
-        let Some(trade) = self.trades.get_mut(&who) else { return };
+    ) -> bool {
+        let Some(trade) = self.trades.get_mut(&who) else { return false };
         let begins = interested && !trade.interested && !snubs;
         (trade.interested, trade.is_seed, trade.snubs) = (interested, is_seed, snubs);
-        if begins
-            && choker::admits(&self.candidates(Duration::MAX), self.slots)
-            && let Some(trade) = self.trades.get_mut(&who)
-        {
-            trade.set_unchoked(true, now);
+        if !begins {
+            return trade.unchoked;
         }
-    }
-
-    /// Whether the peer may ask.
-    pub fn is_unchoked(&self, who: SessionId) -> bool {
-        self.trades.get(&who).is_some_and(|trade| trade.unchoked)
+        let admitted = choker::admits(&self.candidates(Duration::MAX), self.slots);
+        let Some(trade) = self.trades.get_mut(&who) else { return false };
+        trade.set_unchoked(trade.unchoked || admitted, now);
+        trade.unchoked
     }
 
     /// The peer brought so many bytes that were wanted.
