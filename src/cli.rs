@@ -40,7 +40,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("    --min-free SIZE", "leave at least SIZE free on the disk (0)"),
     ("    --max-download-limit RATE", "bytes a second from all peers (0: no limit)"),
     ("-u, --max-upload-limit RATE", "bytes a second to all peers (0: no limit)"),
-    ("    --port N", "the port that peers can come to (6881, or next)"),
+    ("    --port N", "where peers can come, or the next port (6881)"),
     ("    --seed", "stay and give to others until it is stopped"),
     ("    --seed-time MINUTES", "stay for so long once everything is there"),
     ("    --seed-ratio X", "stay until X times the size was sent"),
@@ -315,10 +315,7 @@ fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
         peers: resolve(&arguments.peers)?,
         min_free: arguments.min_free,
         plan,
-        ports: match arguments.port {
-            Some(port) => vec![port],
-            None => (PORT_DEFAULT..PORT_DEFAULT + PORT_TRIES_MAX).chain([0]).collect(),
-        },
+        ports: ports(arguments.port.unwrap_or(PORT_DEFAULT)),
         seeding: arguments.seeding,
         patience: arguments.patience,
         download_limit: arguments.download_limit,
@@ -336,6 +333,11 @@ fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
         print(&summary(&place, &report))?;
     }
     Ok(())
+}
+
+/// This one, those after it, and any.
+fn ports(first: u16) -> Vec<u16> {
+    (first..=first.saturating_add(PORT_TRIES_MAX - 1)).chain([0]).collect()
 }
 
 fn tell(sandbox: Sandbox, dir: &Path) {

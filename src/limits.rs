@@ -320,7 +320,7 @@ pub const UPLOAD_BUFFERS_MAX: usize = 2;
 
 // ---- who comes ---------------------------------------------------------------------------------
 
-/// Ports that are tried, one after the other, if the user named none.
+/// Ports that are tried, one after the other, before any is taken.
 pub const PORT_TRIES_MAX: u16 = 10;
 /// Of so many threads of the pool one is kept for peers that come.
 pub const THREADS_FOR_ONE_GUEST_MAX: usize = 8;

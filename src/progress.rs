@@ -24,6 +24,8 @@ struct State {
     /// The status line is on the screen.
     drawn: bool,
     last_plain: Instant,
+    /// It was said that everything is there.
+    seeding: bool,
 }
 
 impl Screen {
@@ -31,7 +33,13 @@ impl Screen {
     pub fn new(quiet: bool) -> Self {
         let terminal = io::stderr().is_terminal();
         let last_plain = Instant::now();
-        Self(Arc::new(Mutex::new(State { terminal, quiet, drawn: false, last_plain })))
+        Self(Arc::new(Mutex::new(State {
+            terminal,
+            quiet,
+            drawn: false,
+            last_plain,
+            seeding: false,
+        })))
     }
 
     /// Shows how far it is, if it is time to.
@@ -40,10 +48,12 @@ impl Screen {
         if state.quiet {
             return;
         }
+        let seeding = matches!(progress, Progress::Seeding { .. });
+        let news = seeding && !std::mem::replace(&mut state.seeding, seeding);
         if state.terminal {
             state.drawn = true;
             say(&format!("{CLEAR}{}", status_line(progress, terminal_width())));
-        } else if now >= state.last_plain + PLAIN_LINE {
+        } else if news || now >= state.last_plain + PLAIN_LINE {
             state.last_plain = now;
             say(&format!("{}\n", plain_line(progress)));
         }
@@ -113,8 +123,8 @@ fn parts(progress: &Progress) -> Vec<String> {
             percent(looked, total),
             format!("{} of {}", Bytes(looked), Bytes(total)),
         ],
-        Progress::Seeding { uploaded, per_second, peers } => vec![
-            "seeding".to_owned(),
+        Progress::Seeding { uploaded, per_second, peers, plan } => vec![
+            format!("seeding {plan}"),
             format!("{} sent", Bytes(uploaded)),
             format!("{}/s", Bytes(per_second)),
             Count(peers, "peer").to_string(),

@@ -2,6 +2,7 @@
 //! calls, hears of everything, and never waits for anyone but in its one `select!`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -38,7 +39,7 @@ const RECORD_TIMEOUT: Duration = Duration::from_millis(RECORD_TIMEOUT_MS as u64)
 const FAREWELL_BUDGET: Duration = Duration::from_millis(FAREWELL_BUDGET_MS);
 
 /// How far it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Progress {
     /// Data that is there already is being hashed.
     Checking {
@@ -55,6 +56,8 @@ pub enum Progress {
         per_second: u64,
         /// Peers that are connected.
         peers: usize,
+        /// How long it stays.
+        plan: Seeding,
     },
     /// What is missing is being fetched.
     Downloading {
@@ -129,6 +132,21 @@ impl Seeding {
         #[allow(clippy::cast_precision_loss)] // of a size, in comparison
         let enough = |ratio: f64| uploaded as f64 >= ratio * total as f64;
         self.time.is_some_and(|time| now >= since + time) || self.ratio.is_some_and(enough)
+    }
+}
+
+/// When it ends, in a few words.
+impl fmt::Display for Seeding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = self.time.map(|time| time.as_secs_f64() / 60.0);
+        match (minutes, self.ratio) {
+            (None, None) => f.write_str("until it is stopped"),
+            (Some(minutes), None) => write!(f, "for {minutes} min"),
+            (None, Some(ratio)) => write!(f, "until it sent {ratio} times its size"),
+            (Some(minutes), Some(ratio)) => {
+                write!(f, "for {minutes} min or until it sent {ratio} times its size")
+            }
+        }
     }
 }
 
@@ -387,7 +405,7 @@ impl Coordinator<'_> {
     /// Everything is there. The others who have everything need not stay.
     fn begin_seeding(&mut self) -> Instant {
         let now = Instant::now();
-        info!("everything is there; {}", self.plans());
+        info!("everything is there");
         self.recorder.remove();
         self.tiers.on_completed(now);
         self.rate = Rate::default();
@@ -402,27 +420,14 @@ impl Coordinator<'_> {
     fn seed(&mut self, since: Instant, now: Instant) -> bool {
         let look = self.look();
         self.rate.look(look.uploaded, now);
+        let plan = self.seeding.unwrap_or_default();
         (self.show)(&Progress::Seeding {
             uploaded: look.uploaded,
             per_second: self.rate.per_second(),
             peers: look.sessions,
+            plan,
         });
-        let seeding = self.seeding.unwrap_or_default();
-        seeding.is_over(since, look.uploaded, self.total, now)
-    }
-
-    /// What will be done once everything is there, in a few words.
-    fn plans(&self) -> String {
-        match self.seeding {
-            None => "it leaves when everything is there".to_owned(),
-            Some(Seeding { time: None, ratio: None }) => "it seeds until it is stopped".to_owned(),
-            Some(Seeding { time, ratio }) => {
-                let time = time.map(|time| format!("for {} min", time.as_secs_f64() / 60.0));
-                let ratio = ratio.map(|ratio| format!("until it sent {ratio} times its size"));
-                let ends: Vec<String> = time.into_iter().chain(ratio).collect();
-                format!("it seeds {}", ends.join(" or "))
-            }
-        }
+        plan.is_over(since, look.uploaded, self.total, now)
     }
 
     /// Without peers it goes on trying, but it says so.

@@ -58,7 +58,7 @@ pub struct Options {
     pub min_free: u64,
     /// How much may be under way at once.
     pub plan: Plan,
-    /// Where peers may come, the first that is free; and what trackers are told if none is.
+    /// Where peers may come, the first that is free; and what trackers are told if none can be had.
     pub ports: Vec<u16>,
     /// Whether to stay once everything is there.
     pub seeding: Option<Seeding>,
@@ -227,7 +227,8 @@ fn start<'a>(
         debug!("the signal of a failed store can't be caught: {error}");
     }
     let missing_pieces = geometry.pieces() - swarm.picker.had().count();
-    info!("{} to fetch", Count(missing_pieces, "piece"));
+    let then = options.seeding.map_or("leaves".to_owned(), |plan| format!("seeds {plan}"));
+    info!("{} to fetch; then it {then}", Count(missing_pieces, "piece"));
 
     let wakers = wakers(plan.peers)?;
     let threads_max = wakers.len();
@@ -251,7 +252,12 @@ fn start<'a>(
     let shared = Arc::new(shared);
     // Where descriptors are scarce, those who are dialled need them, unless nobody needs to be.
     let listens = threads_max == plan.peers || missing_pieces == 0;
-    let listener = listens.then(|| listen(&options.ports, &report)).flatten();
+    let listener = if listens {
+        listen(&options.ports, &report)
+    } else {
+        info!("nobody can connect to us: there are too few descriptors");
+        None
+    };
     // What was found may never have been flushed, so nothing of it is recorded yet.
     let (info_hash, pieces) = (metainfo.info_hash, Bitfield::none(geometry));
     let record = Record { info_hash, pieces, files: found.files };
@@ -336,12 +342,17 @@ fn wakers(wanted: usize) -> Result<Vec<Waker>, Fatal> {
 fn listen(ports: &[u16], report: &Sender<Event>) -> Option<Listener> {
     match Listener::spawn(ports.iter().copied(), report.clone()) {
         Ok(listener) => {
-            info!("listening on port {}", listener.port());
+            let port = listener.port();
+            match ports.first() {
+                Some(first) if *first != port => {
+                    info!("listening on port {port}, {first} is taken");
+                }
+                _ => info!("listening on port {port}"),
+            }
             Some(listener)
         }
         Err(error) => {
-            let first = ports.first().copied().unwrap_or(0);
-            warn!("nobody can connect to us, port {first} can't be had: {error}");
+            warn!("nobody can connect to us, no port can be had: {error}");
             None
         }
     }

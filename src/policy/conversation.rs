@@ -811,8 +811,17 @@ impl Conversation {
         self.log_counted = swarm.verified().len();
     }
 
-    /// Tells the peer of pieces that were verified, unless it has them.
+    /// It has everything, or wants nothing more (BEP 21).
+    fn takes_nothing(&self) -> bool {
+        self.have.is_full() || self.hello.as_ref().is_some_and(|hello| hello.upload_only)
+    }
+
+    /// Tells the peer of pieces that were verified, unless it has them. One that wants nothing
+    /// hears of them if it changes its mind.
     fn tell_haves(&mut self, swarm: &Swarm) {
+        if self.takes_nothing() {
+            return;
+        }
         while let Some(piece) = swarm.verified().get(self.log_told)
             && self.outbox.len() < OUTBOX_MAX_BYTES
         {
@@ -840,7 +849,7 @@ impl Conversation {
         }
         let owes_since = self.last_block.map_or(self.asked, |block| block.max(self.asked));
         let snubs = self.pipeline.is_snubbed() && self.wanted > 0 && now >= owes_since + SNUBS;
-        let may_ask = swarm.on_peer(self.id, (self.wants, self.have.is_full(), snubs), now);
+        let may_ask = swarm.on_peer(self.id, (self.wants, self.takes_nothing(), snubs), now);
         for block in std::mem::take(&mut self.asks) {
             if !swarm.picker.had().has(block.piece) || !self.serving.ask(block) {
                 self.refuse(block.into());
@@ -1033,8 +1042,7 @@ impl Conversation {
             return Err(SessionEnd::Silent);
         }
         if swarm.picker.is_done() {
-            let upload_only = self.hello.as_ref().is_some_and(|hello| hello.upload_only);
-            if self.have.is_full() || upload_only {
+            if self.takes_nothing() {
                 return Err(SessionEnd::Content);
             }
             let useless = is_over(self.unserved_at());
@@ -1349,6 +1357,35 @@ mod tests {
         assert_eq!(swarm.picker.availability(geometry.piece(0).unwrap()), 1);
         conversation.leave(&mut swarm, &mut 0);
         assert_eq!(swarm.picker.availability(geometry.piece(0).unwrap()), 0);
+    }
+
+    #[test]
+    fn who_wants_nothing_hears_of_no_pieces_until_it_changes_its_mind() {
+        let now = Instant::now();
+        let mut swarm = swarm(4, now);
+        let mut peer = peer(1, &mut swarm, now);
+        peer.extended = true;
+        peer.outbox.clear();
+        let mut hears = |peer: &mut Conversation, said: &'static [u8], piece: u32| {
+            peer.on_message(&Message::Extended(extension::HELLO, said), now).unwrap();
+            swarm.on_verified(swarm.geometry().piece(piece).unwrap());
+            peer.reconcile(&mut swarm, &mut Vec::new(), &mut 0, now).map(|()| {
+                let mut rest = &std::mem::take(peer.outbox())[..];
+                let mut haves = Vec::new();
+                while let Some((message, length)) = Message::decode(rest, peer.geometry()).unwrap()
+                {
+                    haves.extend(if let Message::Have(piece) = message {
+                        Some(piece)
+                    } else {
+                        None
+                    });
+                    rest = &rest[length..];
+                }
+                haves
+            })
+        };
+        assert_eq!(hears(&mut peer, b"d11:upload_onlyi1ee", 0), Ok(vec![]));
+        assert_eq!(hears(&mut peer, b"d11:upload_onlyi0ee", 1), Ok(vec![0, 1]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod mount;
 pub mod peer;
 pub mod program;
 pub mod scratch;
+pub mod seeder;
 pub mod torrent;
 pub mod tracker;
 pub mod wire;
