@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! 5  progress cli main      what is shown, what was typed, the exit status
-//! 4  engine/                threads: announcer, recheck, event, chunk, upload, session, recorder, writer,
-//!                           pool, listener, coordinator, download
+//! 4  engine/                threads: announcer, discovery, recheck, event, chunk, upload, session,
+//!                           recorder, writer, pool, listener, coordinator, download
 //! 3  system/                walls to the OS: buffer, link, signals, allowance, storage, resume,
 //!                           sandbox
 //! 2  policy/                decisions, no I/O, time passed in: memory, rate, bucket, noise, choker,

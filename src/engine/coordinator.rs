@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select};
 use log::{debug, info, warn};
 
-use crate::engine::announcer::{Announced, Announcer, Job};
 use crate::engine::chunk::ToWriter;
+use crate::engine::discovery::{Discovery, Totals};
 use crate::engine::event::{Ended, Event};
 use crate::engine::listener::Listener;
 use crate::engine::recorder::{Recorder, Verified};
@@ -20,13 +20,10 @@ use crate::engine::session::{Shared, Visit};
 use crate::error::Fatal;
 use crate::limits::{
     CHOKE_ROUND_MS, COMPLAINT_MS, FAREWELL_BUDGET_MS, FINISH_TIMEOUT_MS, GUEST_WAIT_MAX_MS,
-    GUESTS_WAITING_MAX, NUMWANT, RECORD_MS, RECORD_TIMEOUT_MS, SESSIONS_REMEMBERED_MAX,
+    GUESTS_WAITING_MAX, RECORD_MS, RECORD_TIMEOUT_MS, SESSIONS_REMEMBERED_MAX,
     THREADS_FOR_ONE_GUEST_MAX, TICK_MS,
 };
-use crate::policy::peer_book::PeerBook;
 use crate::policy::rate::Rate;
-use crate::policy::tiers::Tiers;
-use crate::protocol::tracker::{AnnounceRequest, Event as TrackerEvent};
 use crate::units::{Bytes, Count, SessionId};
 
 const TICK: Duration = Duration::from_millis(TICK_MS as u64);
@@ -90,16 +87,10 @@ pub struct Coordinator<'a> {
     pub seeding: Option<Seeding>,
     /// What the pool and the writer have to say.
     pub events: Receiver<Event>,
-    /// The trackers' threads; none if there is no tracker.
-    pub announcer: Option<Announcer>,
+    /// Where peers are.
+    pub discovery: Discovery,
     /// Who sees to it that what was verified outlives this run.
     pub recorder: Recorder,
-    /// The trackers' schedule.
-    pub tiers: Tiers,
-    /// What every announce says alike; numbers and events are filled in.
-    pub announce: AnnounceRequest,
-    /// The addresses.
-    pub book: PeerBook,
     /// Threads in the pool.
     pub threads: usize,
     /// The run ends when no piece was verified for this long.
@@ -159,6 +150,24 @@ struct Look {
     sessions: usize,
 }
 
+impl Look {
+    fn at(shared: &Shared) -> Self {
+        shared.with_swarm(|swarm| Self {
+            had: swarm.had_bytes(),
+            downloaded: swarm.downloaded,
+            uploaded: swarm.uploaded,
+            wasted: swarm.wasted,
+            sessions: swarm.sessions(),
+        })
+    }
+
+    /// The same for trackers, of a torrent of so many bytes.
+    fn totals(&self, total: u64) -> Totals {
+        let Self { downloaded, uploaded, .. } = *self;
+        Totals { left: total - self.had, downloaded, uploaded }
+    }
+}
+
 impl Coordinator<'_> {
     /// Runs until everything is there and was given, or until there is a reason to give up.
     /// Returns the bytes that were downloaded, those that were uploaded, and when everything was
@@ -183,9 +192,9 @@ impl Coordinator<'_> {
             self.record(true);
         }
         if outcome.is_ok() && look.downloaded > 0 && self.seeding.is_none() {
-            self.tiers.on_completed(Instant::now());
+            self.discovery.tiers.on_completed(Instant::now());
         }
-        self.farewell();
+        self.discovery.farewell(self.look().totals(self.total), FAREWELL_BUDGET);
         if !self.recorder.wait(deadline) {
             info!("what was verified last is not flushed yet; the next run will hash it");
         }
@@ -195,8 +204,7 @@ impl Coordinator<'_> {
 
     fn work(&mut self) -> Result<Instant, Fatal> {
         let events = self.events.clone();
-        let no_trackers = crossbeam_channel::never();
-        let outcomes = self.announcer.as_ref().map_or(no_trackers, |all| all.outcomes().clone());
+        let outcomes = self.discovery.outcomes();
         let signals = self.signals.clone();
         let mut next_tick = Instant::now();
         let mut last_verified = (Instant::now(), self.look().had);
@@ -206,7 +214,8 @@ impl Coordinator<'_> {
         let mut complete_since = (self.look().had == self.total).then(Instant::now);
         loop {
             let now = Instant::now();
-            self.announce_due(now);
+            let totals = || Look::at(&self.shared).totals(self.total);
+            self.discovery.announce_due(totals, now);
             self.dial(now);
             if now >= next_tick {
                 next_tick = now + TICK;
@@ -241,7 +250,11 @@ impl Coordinator<'_> {
                     Ok(event) => self.on_event(event),
                     Err(_) => return Err(Fatal::System("go on", io::Error::other("no threads"))),
                 },
-                recv(outcomes) -> announced => self.on_announced(announced.ok()),
+                recv(outcomes) -> announced => {
+                    if let Ok(announced) = announced {
+                        self.discovery.on_announced(announced, Instant::now());
+                    }
+                }
                 recv(signals) -> _ => {
                     return complete_since.ok_or_else(|| Fatal::Stopped(self.stopped()));
                 }
@@ -253,11 +266,11 @@ impl Coordinator<'_> {
     fn next_wake(&self, now: Instant, next_tick: Instant) -> Duration {
         let mut wake = next_tick;
         if self.busy < self.dialling_threads()
-            && let Some(at) = self.book.next_at()
+            && let Some(at) = self.discovery.book.next_at()
         {
             wake = wake.min(at);
         }
-        if let Some(at) = self.tiers.next_due(now) {
+        if let Some(at) = self.discovery.tiers.next_due(now) {
             wake = wake.min(at);
         }
         wake.saturating_duration_since(now)
@@ -278,7 +291,7 @@ impl Coordinator<'_> {
             Event::Guilty(session) => {
                 // A peer is found guilty once for each wrong piece; it is news the first time.
                 if let Some(address) = self.met.get(&session)
-                    && self.book.ban(address.ip())
+                    && self.discovery.book.ban(address.ip())
                 {
                     warn!("{address} sent wrong data and is banned");
                 }
@@ -294,31 +307,18 @@ impl Coordinator<'_> {
         }
         let Ended { address, answered, brought, ref end, .. } = *ended;
         let lonely = self.look().sessions == 0;
-        self.book.on_end(address, end, (answered, brought), lonely, Instant::now());
+        self.discovery.book.on_end(address, end, (answered, brought), lonely, Instant::now());
     }
 
     /// Somebody came. Where there is no room it waits a little for some: whoever brings nothing
     /// leaves then.
     fn on_guest(&mut self, stream: TcpStream, address: SocketAddr) {
-        if self.book.is_banned(address.ip()) || self.guests.len() >= GUESTS_WAITING_MAX {
+        if self.discovery.book.is_banned(address.ip()) || self.guests.len() >= GUESTS_WAITING_MAX {
             debug!("{address}: came, and was not let in");
             return;
         }
         let visit = Visit { address, came: Some(stream) };
         self.guests.push_back((visit, Instant::now()));
-    }
-
-    fn on_announced(&mut self, announced: Option<Announced>) {
-        let Some(Announced { tracker, result }) = announced else { return };
-        let now = Instant::now();
-        match result {
-            Ok(reply) => {
-                let new = reply.peers.iter().filter(|peer| self.book.add(**peer, now)).count();
-                debug!("{}", Count(new, "new peer"));
-                self.tiers.on_reply(tracker, &reply, now);
-            }
-            Err(error) => self.tiers.on_failure(tracker, error, now),
-        }
     }
 
     // ---- what to do ----------------------------------------------------------------------------
@@ -341,7 +341,7 @@ impl Coordinator<'_> {
             self.busy += 1;
         }
         while self.busy < self.dialling_threads()
-            && let Some(address) = self.book.next(now)
+            && let Some(address) = self.discovery.book.next(now)
         {
             if self.visits.try_send(Visit { address, came: None }).is_err() {
                 return;
@@ -349,29 +349,8 @@ impl Coordinator<'_> {
             self.busy += 1;
         }
         let full = self.busy >= self.dialling_threads();
-        let others_wait = full && self.book.others_wait(now) || !self.guests.is_empty();
+        let others_wait = full && self.discovery.book.others_wait(now) || !self.guests.is_empty();
         self.shared.with_swarm(|swarm| swarm.others_wait = others_wait);
-    }
-
-    fn announce_due(&mut self, now: Instant) {
-        let Some(announcer) = &self.announcer else { return };
-        while let Some(due) = self.tiers.take_due(now) {
-            let look = self.look();
-            let request = AnnounceRequest {
-                event: due.event,
-                tracker_id: due.tracker_id,
-                left: self.total - look.had,
-                downloaded: look.downloaded,
-                uploaded: look.uploaded,
-                ..self.announce.clone()
-            };
-            let job = Job { tracker: due.tracker, url: due.url, request };
-            if announcer.submit(job).is_err() {
-                // One announce a tier, and room for all of them: there is no thread left.
-                warn!("no thread to announce with");
-                return;
-            }
-        }
     }
 
     fn tick(&mut self, now: Instant, verified: &mut (Instant, u64)) -> Result<(), Fatal> {
@@ -388,10 +367,10 @@ impl Coordinator<'_> {
             per_second: self.rate.per_second(),
             left: self.rate.time_for(left),
             peers: look.sessions,
-            known: self.book.known(),
+            known: self.discovery.book.known(),
         });
-        if look.sessions < self.dialling_threads() && !self.book.others_wait(now) {
-            self.tiers.want_peers(now);
+        if look.sessions < self.dialling_threads() && !self.discovery.book.others_wait(now) {
+            self.discovery.tiers.want_peers(now);
         }
         match self.patience {
             Some(patience) if now >= verified.0 + patience => {
@@ -407,7 +386,7 @@ impl Coordinator<'_> {
         let now = Instant::now();
         info!("everything is there");
         self.recorder.remove();
-        self.tiers.on_completed(now);
+        self.discovery.tiers.on_completed(now);
         self.rate = Rate::default();
         self.shared.with_swarm(|swarm| {
             swarm.choke_round(now);
@@ -438,13 +417,7 @@ impl Coordinator<'_> {
     }
 
     fn look(&self) -> Look {
-        self.shared.with_swarm(|swarm| Look {
-            had: swarm.had_bytes(),
-            downloaded: swarm.downloaded,
-            uploaded: swarm.uploaded,
-            wasted: swarm.wasted,
-            sessions: swarm.sessions(),
-        })
+        Look::at(&self.shared)
     }
 
     // ---- the end -------------------------------------------------------------------------------
@@ -452,10 +425,13 @@ impl Coordinator<'_> {
     /// What stands in the way, in a few words.
     fn blocker(&self) -> String {
         let sessions = self.look().sessions;
-        let (known, answered, banned) =
-            (self.book.known(), self.book.answered(), self.book.banned());
+        let (known, answered, banned) = (
+            self.discovery.book.known(),
+            self.discovery.book.answered(),
+            self.discovery.book.banned(),
+        );
         let mut parts = Vec::new();
-        let trackers = self.tiers.summary();
+        let trackers = self.discovery.tiers.summary();
         if !trackers.is_empty() {
             parts.push(trackers);
         }
@@ -504,34 +480,5 @@ impl Coordinator<'_> {
         }
         info!("the writer did not finish in time");
         Ok(())
-    }
-
-    /// Tells `stopped` to every tracker that knows us, after `completed` if it is owed that.
-    fn farewell(&self) {
-        let Some(announcer) = &self.announcer else { return };
-        let look = self.look();
-        let request = |event, tracker_id: &Option<Vec<u8>>| AnnounceRequest {
-            event: Some(event),
-            tracker_id: tracker_id.clone(),
-            left: self.total - look.had,
-            downloaded: look.downloaded,
-            uploaded: look.uploaded,
-            numwant: if event == TrackerEvent::Stopped { 0 } else { NUMWANT },
-            ..self.announce.clone()
-        };
-        let farewells: Vec<_> = self
-            .tiers
-            .answered()
-            .map(|tracker| {
-                let stopped = request(TrackerEvent::Stopped, &tracker.tracker_id);
-                let first = tracker.event.map(|event| request(event, &tracker.tracker_id));
-                (tracker.url, first.into_iter().chain([stopped]).collect())
-            })
-            .collect();
-        if !farewells.is_empty() {
-            let asked = farewells.len();
-            let heard = announcer.farewell(farewells, FAREWELL_BUDGET);
-            debug!("{heard} of {} heard that we are gone", Count(asked, "tracker"));
-        }
     }
 }

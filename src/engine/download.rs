@@ -16,6 +16,7 @@ use crate::bitfield::Bitfield;
 use crate::engine::announcer::{Announcer, Patience};
 use crate::engine::chunk::ChunkPool;
 use crate::engine::coordinator::{Coordinator, Progress, Seeding};
+use crate::engine::discovery::Discovery;
 use crate::engine::event::Event;
 use crate::engine::listener::Listener;
 use crate::engine::recheck::{Found, Search, recheck};
@@ -29,7 +30,6 @@ use crate::limits::{
     RECHECK_STACK_BYTES, TICK_MS,
 };
 use crate::policy::memory::Plan;
-use crate::policy::peer_book::PeerBook;
 use crate::policy::rate::Rate;
 use crate::policy::swarm::Swarm;
 use crate::policy::tiers::Tiers;
@@ -271,10 +271,23 @@ fn start<'a>(
     let threads =
         pool::spawn(threads_max, &shared, &visitors, &report).map_err(started("start a thread"))?;
 
-    let mut book = PeerBook::default();
+    let port = listener.as_ref().map(Listener::port).or(options.ports.first().copied());
+    let announce = AnnounceRequest {
+        info_hash: metainfo.info_hash,
+        peer_id,
+        port: port.unwrap_or(0),
+        uploaded: 0,
+        downloaded: 0,
+        left: missing,
+        event: None,
+        key: rng.u32(..),
+        numwant: NUMWANT,
+        tracker_id: None,
+    };
+    let mut discovery = Discovery::new(announcer, tiers, announce);
     let now = Instant::now();
     for peer in &options.peers {
-        book.add(*peer, now);
+        discovery.book.add(*peer, now);
     }
     Ok(Coordinator {
         shared,
@@ -282,27 +295,9 @@ fn start<'a>(
         guests: VecDeque::new(),
         seeding: options.seeding,
         events,
-        announcer,
+        discovery,
         recorder,
-        tiers,
-        announce: AnnounceRequest {
-            info_hash: metainfo.info_hash,
-            peer_id,
-            port: listener
-                .as_ref()
-                .map(Listener::port)
-                .or(options.ports.first().copied())
-                .unwrap_or(0),
-            uploaded: 0,
-            downloaded: 0,
-            left: missing,
-            event: None,
-            key: rng.u32(..),
-            numwant: NUMWANT,
-            tracker_id: None,
-        },
         listener,
-        book,
         threads,
         patience: options.patience,
         signals,

@@ -1,0 +1,109 @@
+//! Knows where peers are: asks the trackers when they are due, and keeps the addresses that they
+//! and others name. It waits for nobody.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use log::{debug, warn};
+
+use crate::engine::announcer::{Announced, Announcer, Job};
+use crate::limits::NUMWANT;
+use crate::policy::peer_book::PeerBook;
+use crate::policy::tiers::Tiers;
+use crate::protocol::tracker::{AnnounceRequest, Event};
+use crate::units::Count;
+
+/// What trackers are told of the transfer, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Totals {
+    /// Not there yet.
+    pub left: u64,
+    /// Came from peers.
+    pub downloaded: u64,
+    /// Went to peers.
+    pub uploaded: u64,
+}
+
+/// The sources of addresses, and the addresses.
+pub struct Discovery {
+    /// The trackers' threads; none if there is no tracker.
+    announcer: Option<Announcer>,
+    /// The trackers' schedule.
+    pub tiers: Tiers,
+    /// What every announce says alike; numbers and events are filled in.
+    announce: AnnounceRequest,
+    /// The addresses.
+    pub book: PeerBook,
+}
+
+impl Discovery {
+    /// Asks these trackers, on these threads.
+    pub fn new(announcer: Option<Announcer>, tiers: Tiers, announce: AnnounceRequest) -> Self {
+        Self { announcer, tiers, announce, book: PeerBook::default() }
+    }
+
+    /// Where the answers come from, for [`Self::on_announced`].
+    pub fn outcomes(&self) -> Receiver<Announced> {
+        let no_trackers = crossbeam_channel::never();
+        self.announcer.as_ref().map_or(no_trackers, |all| all.outcomes().clone())
+    }
+
+    /// Asks the trackers that are due.
+    pub fn announce_due(&mut self, totals: impl Fn() -> Totals, now: Instant) {
+        let Some(announcer) = &self.announcer else { return };
+        while let Some(due) = self.tiers.take_due(now) {
+            let request = self.request(due.event, due.tracker_id, totals());
+            let job = Job { tracker: due.tracker, url: due.url, request };
+            if announcer.submit(job).is_err() {
+                // One announce a tier, and room for all of them: there is no thread left.
+                warn!("no thread to announce with");
+                return;
+            }
+        }
+    }
+
+    /// A tracker answered, or did not.
+    pub fn on_announced(&mut self, announced: Announced, now: Instant) {
+        let Announced { tracker, result } = announced;
+        match result {
+            Ok(reply) => {
+                let new = reply.peers.iter().filter(|peer| self.book.add(**peer, now)).count();
+                debug!("{}", Count(new, "new peer"));
+                self.tiers.on_reply(tracker, &reply, now);
+            }
+            Err(error) => self.tiers.on_failure(tracker, error, now),
+        }
+    }
+
+    /// Tells `stopped` to every tracker that knows us, after `completed` if it is owed that, within
+    /// `budget`.
+    pub fn farewell(&self, totals: Totals, budget: Duration) {
+        let Some(announcer) = &self.announcer else { return };
+        let farewells: Vec<_> = self
+            .tiers
+            .answered()
+            .map(|tracker| {
+                let request = |event| self.request(Some(event), tracker.tracker_id.clone(), totals);
+                let events = tracker.event.into_iter().chain([Event::Stopped]);
+                (tracker.url, events.map(request).collect())
+            })
+            .collect();
+        if !farewells.is_empty() {
+            let asked = farewells.len();
+            let heard = announcer.farewell(farewells, budget);
+            debug!("{heard} of {} heard that we are gone", Count(asked, "tracker"));
+        }
+    }
+
+    fn request(
+        &self,
+        event: Option<Event>,
+        tracker_id: Option<Vec<u8>>,
+        totals: Totals,
+    ) -> AnnounceRequest {
+        let Totals { left, downloaded, uploaded } = totals;
+        let numwant = if event == Some(Event::Stopped) { 0 } else { NUMWANT };
+        let same = self.announce.clone();
+        AnnounceRequest { event, tracker_id, left, downloaded, uploaded, numwant, ..same }
+    }
+}
