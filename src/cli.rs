@@ -437,8 +437,15 @@ fn read_torrent(path: &Path, ceiling: Ceiling) -> Result<Vec<u8>, Fatal> {
         if !memory::can_be_measured(ceiling.bytes, length) {
             // What is in it is not known. Little else than hashes is in one that is so large.
             let (pieces, peers) = (length / 20, PEERS_DEFAULT);
-            let measures =
-                Measures { pieces, piece_length: 1, files: 1, tiers: 1, ..Measures::default() };
+            let info_bytes = length;
+            let measures = Measures {
+                info_bytes,
+                pieces,
+                piece_length: 1,
+                files: 1,
+                tiers: 1,
+                ..Measures::default()
+            };
             let hashes = Needs { torrent_bytes: length, measures, peers, cores: 0 };
             let needed = Plan::new(0, &hashes).err().unwrap_or(length);
             // What its files take comes on top, and is told when it can be seen.

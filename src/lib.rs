@@ -12,7 +12,7 @@
 //! 2  policy/                decisions, no I/O, time passed in: memory, rate, bucket, noise, choker,
 //!                           serving, pipeline, rarity, picker, blame, swarm, conversation,
 //!                           peer_book, tiers
-//! 1  protocol/              bytes <-> values, no I/O: bencode, names, metainfo, handshake, message,
+//! 1  protocol/              bytes <-> values, no I/O: bencode, names, magnet, metainfo, handshake, message,
 //!                           extension, tracker, tracker_http, tracker_udp, resume
 //! 0  limits units bitfield text error stopwatch
 //! ```

@@ -41,6 +41,17 @@ pub const URL_LENGTH_MAX_BYTES: usize = 4096;
 /// Text from a torrent, tracker or peer is cut to this many characters before it is shown.
 pub const FOREIGN_TEXT_MAX_CHARS: usize = 200;
 
+// ---- magnet links and metadata -----------------------------------------------------------------
+
+/// Bytes of a magnet link.
+pub const MAGNET_LENGTH_MAX_BYTES: usize = 256 << 10;
+/// Peers that a magnet link may name.
+pub const MAGNET_PEERS_MAX: usize = 100;
+/// Web seeds that a magnet link may name.
+pub const MAGNET_WEB_SEEDS_MAX: usize = 300;
+/// Ranges of files that a magnet link may select.
+pub const MAGNET_SELECTIONS_MAX: usize = 1_000;
+
 // ---- peers' wire -------------------------------------------------------------------------------
 
 /// Bytes that one request asks for. Every client answers 16 KiB; some refuse more.

@@ -203,9 +203,9 @@ fn always(needs: &Needs) -> u64 {
     let urls = (TRACKERS_MAX * URL_LENGTH_MAX_BYTES) as u64;
     PROCESS_BYTES as u64
         + thread(SIGNALS_STACK_BYTES)
-        + 2 * urls.min(needs.torrent_bytes.saturating_sub(HASH_BYTES * needs.measures.pieces))
+        + 2 * urls.min(needs.torrent_bytes.saturating_sub(needs.measures.info_bytes))
         + needs.measures.trackers * TRACKER_BYTES
-        + needs.measures.pieces * HASH_BYTES
+        + needs.measures.info_bytes
         + needs.measures.files * FILE_BYTES
         + 2 * needs.measures.path_bytes
         + bitfield(needs)
@@ -333,6 +333,7 @@ mod tests {
         Needs {
             torrent_bytes: pieces * HASH_BYTES + 1_000,
             measures: Measures {
+                info_bytes: pieces * HASH_BYTES + 200,
                 pieces,
                 piece_length,
                 files: 1,

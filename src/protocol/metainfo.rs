@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::iter;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use sha1::{Digest, Sha1};
@@ -44,7 +45,10 @@ pub struct Metainfo {
     pub renamed: Vec<Renamed>,
     /// How many there are in all.
     pub renamed_count: usize,
-    hashes: Vec<[u8; 20]>,
+    /// The info dictionary as it stands in the file: others may ask for it.
+    info: Box<[u8]>,
+    /// The hashes' place in it.
+    hashes: Range<usize>,
 }
 
 /// One file of a torrent.
@@ -81,6 +85,8 @@ pub struct Renamed {
 /// not there or of a wrong type counts as 0: reading it will tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Measures {
+    /// Bytes of the info dictionary.
+    pub info_bytes: u64,
     /// Hashes of pieces.
     pub pieces: u64,
     /// Bytes of a piece, but not more blocks of it than there are.
@@ -107,6 +113,7 @@ impl Measures {
         let tiers = read_tiers(root);
         let mut total = read_length(info, "length").unwrap_or(0);
         let mut measures = Self {
+            info_bytes: info.raw().len() as u64,
             pieces: bytes("pieces") as u64 / 20,
             piece_length: 0,
             files: 1,
@@ -151,16 +158,26 @@ impl Metainfo {
     /// [`Fatal::NotBencode`] or [`Fatal::BadTorrent`], with a sentence that says what is wrong.
     pub fn parse(torrent: &[u8]) -> Result<Self, Fatal> {
         let root = Value::parse(torrent).map_err(|wrong| Fatal::NotBencode(wrong.to_string()))?;
-        Self::read(root).map_err(Fatal::BadTorrent)
+        let read = || {
+            if root.dict().is_none() {
+                return Err("it is bencode, but no dictionary".into());
+            }
+            let info = root.get("info").filter(|info| info.dict().is_some());
+            Self::read(info.ok_or("it has no `info` dictionary")?, read_tiers(root))
+        };
+        read().map_err(Fatal::BadTorrent)
     }
 
-    fn read(root: Value<'_>) -> Result<Self, String> {
-        if root.dict().is_none() {
-            return Err("it is bencode, but no dictionary".into());
-        }
-        let Some(info) = root.get("info").filter(|info| info.dict().is_some()) else {
-            return Err("it has no `info` dictionary".into());
-        };
+    /// Reads an info dictionary that peers brought (BEP 9), with the trackers of a magnet link.
+    ///
+    /// # Errors
+    /// As with a torrent file.
+    pub fn from_info(info: &[u8], tiers: Vec<Vec<String>>) -> Result<Self, Fatal> {
+        let info = Value::parse(info).map_err(|wrong| Fatal::NotBencode(wrong.to_string()))?;
+        Self::read(info, tiers).map_err(Fatal::BadTorrent)
+    }
+
+    fn read(info: Value<'_>, tiers: Vec<Vec<String>>) -> Result<Self, String> {
         let hashes = read_hashes(info)?;
         let piece_length = read_piece_length(info)?;
         let name = original_path(info, "name", one_string)?;
@@ -184,21 +201,28 @@ impl Metainfo {
             multi_file: files.is_some(),
             files: contents.files,
             geometry,
-            tiers: read_tiers(root),
+            tiers,
             private: private.is_some_and(|private| private != 0),
             renamed: contents.renamed,
             renamed_count: contents.renamed_count,
-            hashes,
+            hashes: place_in(info.raw(), hashes.as_flattened()),
+            info: info.raw().into(),
         })
+    }
+
+    /// The info dictionary, which [`Self::info_hash`] is the hash of.
+    pub fn info(&self) -> &[u8] {
+        &self.info
     }
 
     /// The SHA-1 of a piece of this torrent. Zeros, which nothing hashes to, for a piece of another.
     pub fn piece_hash(&self, piece: PieceIndex) -> &[u8; 20] {
-        self.hashes.get(piece.index()).unwrap_or(&[0; 20])
+        let hashes = self.info.get(self.hashes.clone()).unwrap_or_default();
+        hashes.as_chunks().0.get(piece.index()).unwrap_or(&[0; 20])
     }
 }
 
-fn read_hashes(info: Value<'_>) -> Result<Vec<[u8; 20]>, String> {
+fn read_hashes(info: Value<'_>) -> Result<&[[u8; 20]], String> {
     let Some(pieces) = info.get("pieces") else {
         if info.get("file tree").is_some() || info.get("meta version").is_some() {
             return Err("it is of version 2 alone (BEP 52); \
@@ -209,9 +233,15 @@ fn read_hashes(info: Value<'_>) -> Result<Vec<[u8; 20]>, String> {
     };
     let bytes = pieces.bytes().ok_or("`pieces` is no string")?;
     match bytes.as_chunks() {
-        (hashes, []) => Ok(hashes.to_vec()),
+        (hashes, []) => Ok(hashes),
         _ => Err(format!("`pieces` has {} bytes, which are not whole hashes", bytes.len())),
     }
+}
+
+/// Where `part` is in the bytes that it is a part of.
+fn place_in(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let begin = part.as_ptr().addr() - whole.as_ptr().addr();
+    begin..begin + part.len()
 }
 
 fn read_piece_length(info: Value<'_>) -> Result<u32, String> {
@@ -490,9 +520,25 @@ mod tests {
     }
 
     #[test]
+    fn what_peers_bring_is_read_like_a_file() {
+        let info = Item::Dict(single()).encode();
+        let tiers = vec![vec!["http://a/".to_owned()]];
+        let brought = Metainfo::from_info(&info, tiers.clone()).unwrap();
+        let read = Metainfo::parse(&torrent(single())).unwrap();
+        assert_eq!((brought.info_hash, brought.info()), (read.info_hash, &info[..]));
+        assert_eq!((read.info(), brought.tiers), (&info[..], tiers));
+        let second = read.geometry.piece(1).unwrap();
+        let [hashes] = [hashes(2)].map(|item| item.encode());
+        assert_eq!(read.piece_hash(second)[..], hashes[hashes.len() - 20..]);
+        assert!(Metainfo::from_info(b"le", Vec::new()).is_err());
+        assert!(Metainfo::from_info(b"", Vec::new()).is_err());
+    }
+
+    #[test]
     fn it_is_measured_before_it_is_read() {
         let one = Measures::of(&torrent_with(single(), &[("announce", "http://a/".into())]));
         let expected = Measures {
+            info_bytes: Item::Dict(single()).encode().len() as u64,
             pieces: 2,
             piece_length: 64,
             files: 1,
@@ -907,7 +953,7 @@ mod tests {
             accepted += 1;
             let total: u64 = metainfo.files.iter().map(|file| file.length).sum();
             assert_eq!(total, metainfo.geometry.total());
-            assert_eq!(metainfo.hashes.len(), metainfo.geometry.pieces() as usize);
+            assert_eq!(metainfo.hashes.len(), 20 * metainfo.geometry.pieces() as usize);
             for file in &metainfo.files {
                 let path = file.path.to_str().unwrap();
                 assert_eq!(path.is_empty(), file.kind == FileKind::Pad);

@@ -3,6 +3,7 @@
 pub mod bencode;
 pub mod extension;
 pub mod handshake;
+pub mod magnet;
 pub mod message;
 pub mod metainfo;
 pub mod names;
