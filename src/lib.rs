@@ -10,10 +10,10 @@
 //! 3  system/                walls to the OS: buffer, link, signals, allowance, storage, resume,
 //!                           sandbox
 //! 2  policy/                decisions, no I/O, time passed in: memory, rate, bucket, noise, choker,
-//!                           serving, pipeline, rarity, picker, blame, swarm, conversation,
-//!                           peer_book, tiers
+//!                           serving, metadata, exchange, pipeline, rarity, picker, blame, swarm, conversation,
+//!                           peer_book, origins, tiers
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, magnet, metainfo, handshake, message,
-//!                           extension, tracker, tracker_http, tracker_udp, resume
+//!                           extension, metadata, tracker, tracker_http, tracker_udp, exchange, resume
 //! 0  limits units bitfield text error stopwatch
 //! ```
 

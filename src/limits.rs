@@ -51,6 +51,18 @@ pub const MAGNET_PEERS_MAX: usize = 100;
 pub const MAGNET_WEB_SEEDS_MAX: usize = 300;
 /// Ranges of files that a magnet link may select.
 pub const MAGNET_SELECTIONS_MAX: usize = 1_000;
+/// Bytes of a block of an info dictionary (BEP 9).
+pub const METADATA_BLOCK_BYTES: usize = 16 << 10;
+/// Blocks of it that are asked of one peer at a time.
+pub const METADATA_ASKED_MAX: usize = 4;
+/// A block that did not come for this long is asked of another peer as well.
+pub const METADATA_LATE_MS: u32 = 3_000;
+/// When no block came for this long, those who were believed may have lied.
+pub const METADATA_STALL_MS: u32 = 8_000;
+/// Requests for blocks of our info dictionary that wait, of one peer.
+pub const METADATA_QUEUED_MAX: usize = 128;
+/// So many times the whole of it is given to one peer.
+pub const METADATA_LENT_TIMES_MAX: usize = 3;
 
 // ---- peers' wire -------------------------------------------------------------------------------
 
@@ -180,6 +192,25 @@ const _: () = assert!(QUANTUM_MIN_BYTES > NOISE_BYTES, "a part of a block would 
 /// may pass at once.
 pub const RATE_SAVED_MAX_MS: u32 = 100;
 const _: () = assert!(RATE_SAVED_MAX_MS > NAP_MAX_MS, "a nap would cost some of the rate");
+
+// ---- peers of peers ----------------------------------------------------------------------------
+
+/// Addresses that one message of a peer's may tell (BEP 11 says 50, but not everybody keeps to it).
+pub const EXCHANGED_MAX: usize = 200;
+/// When so many addresses are known, no more are taken from peers: trackers may know better ones.
+pub const HEARSAY_ADDRESSES_MAX: usize = ADDRESSES_MAX / 2;
+/// Addresses that are believed of one peer in all.
+pub const EXCHANGE_HEARD_MAX: usize = 400;
+/// Messages of a peer's that come sooner than this after the last are not heard.
+pub const EXCHANGE_HEAR_MS: u32 = 30_000;
+/// Peers that came, and as many that left, which one message tells (BEP 11).
+pub const EXCHANGE_TOLD_MAX: usize = 50;
+/// A peer is told this often (BEP 11).
+pub const EXCHANGE_TELL_MS: u32 = 60_000;
+/// Comings and goings that are remembered, for those who have not been told.
+pub const CONTACT_CHANGES_MAX: usize = 256;
+/// Addresses that peers told and nobody has looked at yet.
+pub const HEARD_WAITING_MAX: usize = 1_000;
 
 // ---- all peers ---------------------------------------------------------------------------------
 

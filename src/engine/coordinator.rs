@@ -23,6 +23,7 @@ use crate::limits::{
     GUESTS_WAITING_MAX, RECORD_MS, RECORD_TIMEOUT_MS, SESSIONS_REMEMBERED_MAX,
     THREADS_FOR_ONE_GUEST_MAX, TICK_MS,
 };
+use crate::policy::origins::Origin;
 use crate::policy::rate::Rate;
 use crate::units::{Bytes, Count, SessionId};
 
@@ -359,6 +360,11 @@ impl Coordinator<'_> {
             *verified = (now, look.had);
         }
         self.rate.look(look.downloaded, now);
+        let heard = self.shared.with_swarm(|swarm| swarm.take_heard());
+        let new = self.discovery.hear(Origin::Peer, &heard, now);
+        if new > 0 {
+            debug!("{} by word of mouth", Count(new, "new peer"));
+        }
         self.shared.with_swarm(|swarm| swarm.ring_for_haves());
         let (show, left) = (&mut self.show, self.total - look.had);
         show(&Progress::Downloading {

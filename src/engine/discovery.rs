@@ -1,6 +1,7 @@
 //! Knows where peers are: asks the trackers when they are due, and keeps the addresses that they
 //! and others name. It waits for nobody.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -8,6 +9,7 @@ use log::{debug, warn};
 
 use crate::engine::announcer::{Announced, Announcer, Job};
 use crate::limits::NUMWANT;
+use crate::policy::origins::Origin;
 use crate::policy::peer_book::PeerBook;
 use crate::policy::tiers::Tiers;
 use crate::protocol::tracker::{AnnounceRequest, Event};
@@ -34,12 +36,30 @@ pub struct Discovery {
     announce: AnnounceRequest,
     /// The addresses.
     pub book: PeerBook,
+    /// Nobody but trackers and the user is to name any.
+    private: bool,
 }
 
 impl Discovery {
     /// Asks these trackers, on these threads.
     pub fn new(announcer: Option<Announcer>, tiers: Tiers, announce: AnnounceRequest) -> Self {
-        Self { announcer, tiers, announce, book: PeerBook::default() }
+        Self { announcer, tiers, announce, book: PeerBook::default(), private: false }
+    }
+
+    /// The torrent is known now.
+    pub fn is_private(&mut self, private: bool) {
+        self.private = private;
+    }
+
+    /// Somebody named peers. Returns how many of them are new.
+    pub fn hear(&mut self, from: Origin, peers: &[SocketAddr], now: Instant) -> usize {
+        let mut new = 0;
+        for peer in peers {
+            if from.is_heard(self.private, self.book.known()) && self.book.add(*peer, now) {
+                new += 1;
+            }
+        }
+        new
     }
 
     /// Where the answers come from, for [`Self::on_announced`].
@@ -67,7 +87,7 @@ impl Discovery {
         let Announced { tracker, result } = announced;
         match result {
             Ok(reply) => {
-                let new = reply.peers.iter().filter(|peer| self.book.add(**peer, now)).count();
+                let new = self.hear(Origin::Tracker, &reply.peers, now);
                 debug!("{}", Count(new, "new peer"));
                 self.tiers.on_reply(tracker, &reply, now);
             }

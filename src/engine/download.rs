@@ -30,6 +30,7 @@ use crate::limits::{
     RECHECK_STACK_BYTES, TICK_MS,
 };
 use crate::policy::memory::Plan;
+use crate::policy::origins::Origin;
 use crate::policy::rate::Rate;
 use crate::policy::swarm::Swarm;
 use crate::policy::tiers::Tiers;
@@ -286,9 +287,13 @@ fn start<'a>(
     };
     let mut discovery = Discovery::new(announcer, tiers, announce);
     let now = Instant::now();
-    for peer in &options.peers {
-        discovery.book.add(*peer, now);
-    }
+    discovery.is_private(metainfo.private);
+    discovery.hear(Origin::User, &options.peers, now);
+    let port = listener.as_ref().map(Listener::port);
+    shared.with_swarm(|swarm| {
+        swarm.port = port;
+        swarm.metainfo = Some(Arc::clone(metainfo));
+    });
     Ok(Coordinator {
         shared,
         visits,

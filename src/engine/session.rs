@@ -148,7 +148,7 @@ pub struct Visit {
 
 /// Talks with a peer until there is a reason to end.
 pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> Ended {
-    let address = visit.address;
+    let (address, dialled) = (visit.address, visit.came.is_none());
     let mut ended =
         Ended { session, address, answered: false, brought: false, end: SessionEnd::Stopped };
     ended.end = match greet(shared, session, visit) {
@@ -160,6 +160,7 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
             let ours = &shared.handshake;
             let mut conversation =
                 Conversation::new(session, geometry, ours, &theirs, Instant::now());
+            conversation.is_at(address, dialled);
             if shared.download.is_some() {
                 conversation.on_limit();
             }

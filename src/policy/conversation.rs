@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
 use std::time::{Duration, Instant};
 
 use crate::bitfield::Bitfield;
@@ -16,14 +18,18 @@ use crate::limits::{
     REQUEST_LENGTH_MAX_BYTES, REQUESTS_QUEUED_MAX, SILENCE_ASKED_MAX_MS, SILENCE_MAX_MS, SNUB_MS,
     SNUBS_MS, UNASKED_BLOCKS_MAX, USELESS_MS,
 };
+use crate::policy::exchange::Exchange;
+use crate::policy::metadata::Lending;
 use crate::policy::noise::Noise;
 use crate::policy::picker::Arrival;
 use crate::policy::pipeline::Pipeline;
 use crate::policy::serving::Serving;
 use crate::policy::swarm::Swarm;
-use crate::protocol::extension::{self, Hello};
+use crate::protocol::exchange::Contact;
+use crate::protocol::extension::{self, Hello, Ours};
 use crate::protocol::handshake::Handshake;
 use crate::protocol::message::{Garbled, Message, Range};
+use crate::protocol::metadata;
 use crate::units::{Block, Geometry, PieceIndex, SessionId};
 
 /// Bytes of what stands before the extension handshake, the bits of a bitfield not counted.
@@ -138,6 +144,15 @@ pub struct Conversation {
     chokes_us: bool,
     allowed_fast: Vec<PieceIndex>,
     hello: Option<Hello>,
+    /// Its host, and where others can reach it, as far as is known.
+    host: Option<IpAddr>,
+    contact: Option<SocketAddr>,
+    dialled: bool,
+    /// Others may be told of that.
+    is_told_of: bool,
+    exchange: Exchange,
+    heard: Vec<SocketAddr>,
+    lending: Lending,
     /// It wants what we have.
     wants: bool,
     /// What it has asked for since the last turn.
@@ -211,6 +226,13 @@ impl Conversation {
             chokes_us: true,
             allowed_fast: Vec::new(),
             hello: None,
+            host: None,
+            contact: None,
+            dialled: false,
+            is_told_of: false,
+            exchange: Exchange::default(),
+            heard: Vec::new(),
+            lending: Lending::default(),
             wants: false,
             asks: Vec::new(),
             chokes: true,
@@ -252,6 +274,13 @@ impl Conversation {
         conversation
     }
 
+    /// Where the peer is. Others can reach it there if it was we who dialled.
+    pub fn is_at(&mut self, address: SocketAddr, dialled: bool) {
+        self.host = Some(address.ip());
+        self.contact = dialled.then_some(address);
+        self.dialled = dialled;
+    }
+
     /// Enters the swarm and tells the peer what we have (BEP 3 "bitfield", BEP 6 "have none").
     pub fn join(&mut self, swarm: &mut Swarm) {
         swarm.join(self.id, self.began);
@@ -260,7 +289,13 @@ impl Conversation {
         let had = swarm.picker.had();
         let mut hello = Vec::new();
         if self.extended {
-            extension::encode_hello(had.is_full(), &mut hello);
+            let ours = Ours {
+                upload_only: had.is_full(),
+                metadata_bytes: swarm.metainfo.as_ref().map(|metainfo| metainfo.info().len()),
+                exchange: swarm.is_public(),
+                port: swarm.port,
+            };
+            ours.encode(&mut hello);
         }
         // What we have must be the first message.
         self.outbox.reserve_exact(had.as_bytes().len() + MESSAGES_FIRST_BYTES + hello.len());
@@ -281,6 +316,9 @@ impl Conversation {
         self.jobs.iter_mut().for_each(|job| job.asked_out = true);
         self.end_idle_jobs(swarm, permits);
         swarm.picker.on_leave(&self.have);
+        if let Some(contact) = self.contact.filter(|_| self.is_told_of) {
+            swarm.contacts.left(contact);
+        }
         swarm.leave(self.id);
     }
 
@@ -338,6 +376,9 @@ impl Conversation {
         }
         if self.hungry {
             deadline = deadline.min(self.last_turn + HUNGRY_LOOK);
+        }
+        if !self.lending.is_empty() && self.outbox.is_empty() {
+            deadline = self.last_turn;
         }
         if self.held_since.is_some() {
             return deadline;
@@ -458,8 +499,19 @@ impl Conversation {
                 length = payload.len();
                 if let Some(hello) = Hello::decode(payload) {
                     hello.reqq.into_iter().for_each(|reqq| self.pipeline.on_reqq(reqq));
+                    if let (None, Some(host), Some(port)) = (self.contact, self.host, hello.port) {
+                        self.contact = Some(SocketAddr::new(host, port.get()));
+                    }
                     self.hello = Some(hello);
                 }
+            }
+            Message::Extended(extension::METADATA, payload) => {
+                length = payload.len();
+                self.on_metadata(payload);
+            }
+            Message::Extended(extension::EXCHANGE, payload) => {
+                length = payload.len();
+                self.heard.append(&mut self.exchange.on_message(payload, now));
             }
             // Hints are not followed.
             Message::KeepAlive | Message::Suggest(_) | Message::Port(_) => {}
@@ -667,6 +719,8 @@ impl Conversation {
         self.tell_haves(swarm);
         self.say_interest();
         self.trade(swarm, now);
+        self.lend(swarm);
+        self.exchange(swarm, now);
         self.ask(swarm, permits, now);
         self.keep_alive(now);
         self.check_patience(swarm, now)
@@ -839,6 +893,56 @@ impl Conversation {
             self.interested = interested;
             let message = if interested { Message::Interested } else { Message::NotInterested };
             message.encode(&mut self.outbox);
+        }
+    }
+
+    /// The peer asks what the torrent is (BEP 9).
+    fn on_metadata(&mut self, payload: &[u8]) {
+        if let Some(metadata::Message::Request(number)) = metadata::Message::decode(payload)
+            && !self.lending.on_request(number)
+        {
+            self.say(|hello| hello.metadata, &metadata::Message::Reject(number).encode(0));
+        }
+    }
+
+    /// Tells the peer a part of what the torrent is, once it has read the last.
+    fn lend(&mut self, swarm: &Swarm) {
+        let info = swarm.metainfo.as_ref().map_or(&[][..], |metainfo| metainfo.info());
+        if self.outbox.is_empty()
+            && let Some(answer) = self.lending.answer(info)
+        {
+            self.say(|hello| hello.metadata, &answer);
+        }
+    }
+
+    /// Tells the peer of others, and listens to what it tells.
+    fn exchange(&mut self, swarm: &mut Swarm, now: Instant) {
+        let heard = std::mem::take(&mut self.heard);
+        if !swarm.is_public() {
+            return;
+        }
+        swarm.hear_of(heard);
+        // It has told by then whether it is a seed.
+        if let Some(address) = self.contact.filter(|_| !self.is_told_of && self.has_told) {
+            let is_seed = self.takes_nothing();
+            let reachable = self.dialled;
+            swarm.contacts.came(Contact { address, is_seed, reachable });
+            self.is_told_of = true;
+        }
+        let takes = self.hello.as_ref().is_some_and(|hello| hello.exchange.is_some());
+        if takes
+            && self.outbox.len() < OUTBOX_MAX_BYTES
+            && let Some(news) = self.exchange.tell(&swarm.contacts, self.contact, now)
+        {
+            self.say(|hello| hello.exchange, &news);
+        }
+    }
+
+    /// Says an extension message, if the peer takes such a one and reads what is said.
+    fn say(&mut self, number: fn(&Hello) -> Option<NonZero<u8>>, payload: &[u8]) {
+        let number = self.hello.as_ref().and_then(number);
+        if let Some(number) = number.filter(|_| self.outbox.len() < OUTBOX_MAX_BYTES) {
+            Message::Extended(number.get(), payload).encode(&mut self.outbox);
         }
     }
 

@@ -5,12 +5,16 @@
 //! `rings`, and each of them looks for itself on its next turn.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::bitfield::Bitfield;
+use crate::limits::HEARD_WAITING_MAX;
 use crate::policy::choker::{self, Candidate, Choker};
+use crate::policy::exchange::Contacts;
 use crate::policy::picker::Picker;
+use crate::protocol::metainfo::Metainfo;
 use crate::units::{Geometry, PeerId, PieceIndex, SessionId};
 
 /// The state that all sessions look at.
@@ -29,6 +33,13 @@ pub struct Swarm {
     pub uploaded: u64,
     /// Bytes a second that may be sent, if that is limited.
     pub upload_limit_per_s: Option<u64>,
+    /// The torrent, for peers who ask what it is; and whether they may tell each other of peers.
+    pub metainfo: Option<Arc<Metainfo>>,
+    /// Where we listen, if we do.
+    pub port: Option<u16>,
+    /// Peers that come and go, to be told of.
+    pub contacts: Contacts,
+    heard: Vec<SocketAddr>,
     had_bytes: u64,
     geometry: Geometry,
     epoch: Instant,
@@ -92,6 +103,10 @@ impl Swarm {
             wasted: 0,
             uploaded: 0,
             upload_limit_per_s: None,
+            metainfo: None,
+            port: None,
+            contacts: Contacts::default(),
+            heard: Vec::new(),
             geometry,
             epoch,
             verified: Vec::with_capacity(missing),
@@ -219,6 +234,22 @@ impl Swarm {
     /// Whether this session was outrun since it last asked.
     pub fn take_outrun(&mut self, who: SessionId) -> bool {
         self.outrun.remove(&who)
+    }
+
+    /// Whether peers may tell each other of peers: not in private (BEP 27).
+    pub fn is_public(&self) -> bool {
+        self.metainfo.as_ref().is_some_and(|metainfo| !metainfo.private)
+    }
+
+    /// A peer told of these. What nobody looks at in time is lost.
+    pub fn hear_of(&mut self, peers: Vec<SocketAddr>) {
+        let room = HEARD_WAITING_MAX - self.heard.len().min(HEARD_WAITING_MAX);
+        self.heard.extend(peers.into_iter().take(room));
+    }
+
+    /// Takes what peers told of peers.
+    pub fn take_heard(&mut self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.heard)
     }
 
     /// Takes the list of those whose wakers are to be rung, once the lock is released.

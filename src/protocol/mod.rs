@@ -1,10 +1,12 @@
 //! Bytes to values and back: what files, trackers and peers say. No room here does I/O.
 
 pub mod bencode;
+pub mod exchange;
 pub mod extension;
 pub mod handshake;
 pub mod magnet;
 pub mod message;
+pub mod metadata;
 pub mod metainfo;
 pub mod names;
 pub mod resume;

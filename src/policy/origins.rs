@@ -1,0 +1,44 @@
+//! Decides from whom addresses of peers are taken: the one gate for private torrents (BEP 27).
+
+use crate::limits::HEARSAY_ADDRESSES_MAX;
+
+/// Who named an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// The user.
+    User,
+    /// A tracker of the torrent.
+    Tracker,
+    /// A peer (BEP 11).
+    Peer,
+}
+
+impl Origin {
+    /// Whether an address from there is taken, `known` of them being known.
+    pub fn is_heard(self, private: bool, known: usize) -> bool {
+        match self {
+            Self::User | Self::Tracker => true,
+            // Whoever invents addresses must not keep those of a tracker out.
+            Self::Peer => !private && known < HEARSAY_ADDRESSES_MAX,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_torrent_has_the_peers_of_its_trackers_and_its_user() {
+        let heard = |origin: Origin| [false, true].map(|private| origin.is_heard(private, 0));
+        assert_eq!(heard(Origin::User), [true, true]);
+        assert_eq!(heard(Origin::Tracker), [true, true]);
+        assert_eq!(heard(Origin::Peer), [true, false]);
+    }
+
+    #[test]
+    fn hearsay_leaves_room_for_trackers() {
+        assert!(!Origin::Peer.is_heard(false, HEARSAY_ADDRESSES_MAX));
+        assert!(Origin::Tracker.is_heard(false, usize::MAX));
+    }
+}
