@@ -1,81 +1,38 @@
-//! What was typed, what is said at the end, and the exit status.
+//! What is done with what was typed, what is said at the end, and the exit status.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::PanicHookInfo;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Once};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crossbeam_channel::Receiver;
 use log::{LevelFilter, info, warn};
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
-use crate::engine::coordinator::Seeding;
+use crate::arguments::{Arguments, Command, OPTIONS, in_units, parse};
 use crate::engine::download::{Options, Report, download};
+use crate::engine::metadata::{self, Effort};
+use crate::engine::outside::{Directions, Outside};
 use crate::error::{Fatal, Status};
 use crate::limits::{
-    MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, PEERS_DEFAULT, PEERS_MAX, PORT_TRIES_MAX,
-    RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX, TORRENT_LENGTH_MAX_BYTES,
+    INQUIRIES_MAX, MAGNET_LENGTH_MAX_BYTES, METADATA_MAX_BYTES, METADATA_ROOM_MIN_BYTES,
+    NAME_LENGTH_MAX_BYTES, PEERS_DEFAULT, PORT_TRIES_MAX, TORRENT_LENGTH_MAX_BYTES,
 };
 use crate::policy::memory::{self, Needs, Plan};
 use crate::progress::{Screen, span};
+use crate::protocol::magnet::Magnet;
 use crate::protocol::metainfo::{Measures, Metainfo};
 use crate::system::allowance;
 use crate::system::sandbox::{self, Sandbox};
-use crate::system::signals;
+use crate::system::signals::{self, Caught};
+use crate::text::Foreign;
 use crate::units::{Bytes, Count};
 
 const PORT_DEFAULT: u16 = 6881;
-
-/// The options: how each is written, and what it does.
-const OPTIONS: &[(&str, &str)] = &[
-    ("-q, --quiet", "say nothing but errors"),
-    ("-v, --verbose", "say more; -vv tells of every peer"),
-    ("-l, --log FILE", "write a log to FILE as well, -v makes it fuller"),
-    ("    --peer ADDR:PORT", "a peer to try besides the trackers'; repeatable"),
-    ("    --max-peers N", "peers at once (50)"),
-    ("    --max-memory SIZE", "memory that it takes at most, 10M or more (32M)"),
-    ("    --min-free SIZE", "leave at least SIZE free on the disk (0)"),
-    ("    --max-download-limit RATE", "bytes a second from all peers (0: no limit)"),
-    ("-u, --max-upload-limit RATE", "bytes a second to all peers (0: no limit)"),
-    ("    --port N", "where peers can come, or the next port (6881)"),
-    ("    --seed", "stay and give to others until it is stopped"),
-    ("    --seed-time MINUTES", "stay for so long once everything is there"),
-    ("    --seed-ratio X", "stay until X times the size was sent"),
-    ("    --no-sandbox", "do not give up the right to write outside DIR"),
-    ("    --timeout SECONDS", "give up after so long with no piece (0: never)"),
-    ("-h, --help", "print this"),
-    ("-V, --version", "print the version"),
-];
-
-/// What was typed.
-#[derive(Debug, PartialEq)]
-enum Command {
-    Help,
-    Version,
-    Download(Box<Arguments>),
-}
-
-#[derive(Debug, PartialEq)]
-struct Arguments {
-    torrent: PathBuf,
-    dir: PathBuf,
-    quiet: bool,
-    verbosity: usize,
-    log: Option<PathBuf>,
-    peers: Vec<String>,
-    peers_max: usize,
-    memory_max: u64,
-    min_free: u64,
-    download_limit: Option<u64>,
-    upload_limit: Option<u64>,
-    port: Option<u16>,
-    seeding: Option<Seeding>,
-    patience: Option<Duration>,
-    sandbox: bool,
-}
 
 /// Runs the program with these arguments, its own name not among them. Everything it has to say
 /// has been said when it returns. The thread that calls is shut into the output directory by then:
@@ -151,137 +108,6 @@ fn help() -> String {
     text
 }
 
-// ---- what was typed ----------------------------------------------------------------------------
-
-fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
-    // What follows `--` is a name, whatever it looks like.
-    let names = match arguments.iter().position(|argument| argument == "--") {
-        Some(at) => arguments.split_off(at).split_off(1),
-        None => Vec::new(),
-    };
-    let mut typed = pico_args::Arguments::from_vec(arguments);
-    if typed.contains(["-h", "--help"]) {
-        return Ok(Command::Help);
-    }
-    if typed.contains(["-V", "--version"]) {
-        return Ok(Command::Version);
-    }
-    let path = |text: &std::ffi::OsStr| Ok::<_, &str>(PathBuf::from(text));
-    let quiet = typed.contains(["-q", "--quiet"]);
-    let verbosity =
-        std::iter::from_fn(|| typed.contains(["-v", "--verbose"]).then_some(())).count();
-    let log = typed.opt_value_from_os_str(["-l", "--log"], path).map_err(usage("--log"))?;
-    let peers = typed.values_from_str("--peer").map_err(usage("--peer"))?;
-    let peers_max = typed.opt_value_from_str("--max-peers").map_err(usage("--max-peers"))?;
-    let peers_max = peers_max.unwrap_or(PEERS_DEFAULT);
-    if !(1..=PEERS_MAX).contains(&peers_max) {
-        return Err(Fatal::Usage(format!("--max-peers takes 1 to {PEERS_MAX}")));
-    }
-    let memory_max = typed.opt_value_from_fn("--max-memory", size);
-    let memory_max = memory_max.map_err(usage("--max-memory"))?.unwrap_or(MEMORY_DEFAULT_BYTES);
-    if memory_max < MEMORY_MIN_BYTES {
-        let least = in_units(MEMORY_MIN_BYTES);
-        return Err(Fatal::Usage(format!("--max-memory takes {least} or more")));
-    }
-    let min_free = typed.opt_value_from_fn("--min-free", size).map_err(usage("--min-free"))?;
-    let download_limit = typed.opt_value_from_fn("--max-download-limit", rate);
-    let download_limit = download_limit.map_err(usage("--max-download-limit"))?.flatten();
-    let upload_limit = typed.opt_value_from_fn(["-u", "--max-upload-limit"], rate);
-    let upload_limit = upload_limit.map_err(usage("--max-upload-limit"))?.flatten();
-    let port = typed.opt_value_from_str("--port").map_err(usage("--port"))?;
-    if port == Some(0) {
-        return Err(Fatal::Usage("--port takes 1 to 65535".to_owned()));
-    }
-    let seeding = seeding(&mut typed)?;
-    let sandbox = !typed.contains("--no-sandbox");
-    let timeout_s = typed.opt_value_from_str("--timeout").map_err(usage("--timeout"))?;
-    let patience = timeout_s.filter(|seconds| *seconds > 0).map(Duration::from_secs);
-
-    let mut free = typed.finish();
-    if let Some(unknown) = free.iter().find(|name| name.as_encoded_bytes().starts_with(b"-")) {
-        return Err(Fatal::Usage(format!("unknown option {}", unknown.to_string_lossy())));
-    }
-    free.extend(names);
-    let mut free = free.into_iter();
-    let Some(torrent) = free.next().map(PathBuf::from) else {
-        return Err(Fatal::Usage("no torrent file was given".to_owned()));
-    };
-    let dir = free.next().map_or_else(|| PathBuf::from("."), PathBuf::from);
-    if let Some(extra) = free.next() {
-        return Err(Fatal::Usage(format!("one argument too many: {}", extra.to_string_lossy())));
-    }
-    Ok(Command::Download(Box::new(Arguments {
-        torrent,
-        dir,
-        quiet,
-        verbosity,
-        log,
-        peers,
-        peers_max,
-        memory_max,
-        min_free: min_free.unwrap_or(0),
-        download_limit,
-        upload_limit,
-        port,
-        seeding,
-        patience,
-        sandbox,
-    })))
-}
-
-/// What was typed about staying. Each of time and ratio ends it, whichever is first.
-fn seeding(typed: &mut pico_args::Arguments) -> Result<Option<Seeding>, Fatal> {
-    let stays = typed.contains("--seed");
-    let mut amount = |option| {
-        let amount = typed.opt_value_from_str::<_, f64>(option).map_err(usage(option))?;
-        match amount.filter(|amount| !(0.0..=SEED_AMOUNT_MAX).contains(amount)) {
-            Some(_) => Err(Fatal::Usage(format!("{option} takes 0 to {SEED_AMOUNT_MAX}"))),
-            None => Ok(amount),
-        }
-    };
-    let minutes = amount("--seed-time")?;
-    let ratio = amount("--seed-ratio")?;
-    let time = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
-    let seeding = Seeding { time, ratio };
-    let nothing = minutes.is_none_or(|minutes| minutes == 0.0) && ratio.is_none();
-    Ok(match nothing {
-        true => stays.then_some(Seeding::default()),
-        false => Some(seeding),
-    })
-}
-
-/// Bytes, as they are typed: a number, with K, M or G behind it for powers of 1024.
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
-        Some(b'K') => (text.get(..text.len() - 1), 1 << 10),
-        Some(b'M') => (text.get(..text.len() - 1), 1 << 20),
-        Some(b'G') => (text.get(..text.len() - 1), 1 << 30),
-        _ => (Some(text), 1),
-    };
-    let number = digits.and_then(|digits| digits.parse::<u64>().ok());
-    let bytes = number.and_then(|number| number.checked_mul(factor));
-    bytes.ok_or_else(|| "a SIZE is a number with K, M or G behind it".to_owned())
-}
-
-/// A limit in bytes a second, typed like a size; 0 is none.
-fn rate(text: &str) -> Result<Option<u64>, String> {
-    match size(text) {
-        Ok(0) => Ok(None),
-        Ok(rate) if rate >= RATE_MIN_BYTES_PER_S => Ok(Some(rate)),
-        Ok(_) => Err("a RATE is 1K or more, or 0 for no limit".to_owned()),
-        Err(_) => Err("a RATE is a number, bytes a second, with K, M or G behind it".to_owned()),
-    }
-}
-
-/// Bytes as they can be typed, rounded up.
-fn in_units(bytes: u64) -> String {
-    format!("{}M", bytes.div_ceil(1 << 20))
-}
-
-fn usage(option: &str) -> impl Fn(pico_args::Error) -> Fatal {
-    move |error| Fatal::Usage(format!("{option}: {error}"))
-}
-
 // ---- the run -----------------------------------------------------------------------------------
 
 fn fetch(arguments: &Arguments) -> Status {
@@ -292,13 +118,163 @@ fn fetch(arguments: &Arguments) -> Status {
 }
 
 fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
-    let deaf = |error| Fatal::System("hear signals", error);
     let caught = signals::catch().map_err(deaf)?;
     let ceiling = Ceiling::new(arguments.memory_max);
+    match arguments.torrent.to_str().filter(|torrent| Magnet::is_meant(torrent)) {
+        Some(link) => fetch_link(arguments, link, ceiling, caught, screen),
+        None => fetch_file(arguments, ceiling, caught, screen),
+    }
+}
+
+/// Downloads what a torrent file describes.
+fn fetch_file(
+    arguments: &Arguments,
+    ceiling: Ceiling,
+    caught: Caught,
+    screen: &Screen,
+) -> Result<(), Fatal> {
     let torrent = read_torrent(&arguments.torrent, ceiling)?;
-    let plan = plan(arguments, ceiling, &torrent)?;
+    let needs = Needs {
+        torrent_bytes: torrent.len() as u64,
+        measures: Measures::of(&torrent),
+        ..needs(arguments)
+    };
+    let plan = plan(ceiling, &needs)?;
     let metainfo = Metainfo::parse(&torrent).map_err(|fatal| of_file(fatal, &arguments.torrent))?;
     drop(torrent);
+    let peers = resolve(&arguments.peers)?;
+    describe(&metainfo);
+    let signals = begin(arguments, caught)?;
+    fetch_torrent(arguments, metainfo, peers, plan, None, &signals, screen)
+}
+
+/// Asks peers what a magnet link is of, and downloads that.
+fn fetch_link(
+    arguments: &Arguments,
+    link: &str,
+    ceiling: Ceiling,
+    caught: Caught,
+    screen: &Screen,
+) -> Result<(), Fatal> {
+    let refused = |why| Fatal::BadTorrent(format!("the magnet link: {why}"));
+    if link.len() > MAGNET_LENGTH_MAX_BYTES {
+        return Err(refused(format!("it has more than {MAGNET_LENGTH_MAX_BYTES} bytes")));
+    }
+    let magnet = Magnet::parse(link).map_err(refused)?;
+    let name = magnet.name.as_deref().unwrap_or("a link without a name");
+    info!("{}: info-hash {}", Foreign::new(name.as_bytes()), magnet.info_hash);
+    if !magnet.selected.is_empty() {
+        warn!("the link selects some of the files, but all of them are downloaded");
+    }
+    let mut peers = resolve(&arguments.peers)?;
+    for peer in &magnet.peers {
+        match resolve(std::slice::from_ref(peer)) {
+            Ok(mut found) => peers.append(&mut found),
+            Err(why) => warn!("a peer of the link is left out: {why}"),
+        }
+    }
+    // What the torrent takes is not known yet.
+    let trackers = magnet.tiers.len();
+    let measures = Measures { tiers: trackers, trackers: trackers as u64, ..Measures::default() };
+    let inquiries = arguments.peers_max.min(INQUIRIES_MAX);
+    let needs = Needs { measures, peers: inquiries, ..needs(arguments) };
+    let asking = plan(ceiling, &needs)?;
+    let room = usize::try_from(ceiling.bytes - asking.bytes(&needs)).unwrap_or(usize::MAX);
+    if room < METADATA_ROOM_MIN_BYTES {
+        let needed = asking.bytes(&needs) + METADATA_ROOM_MIN_BYTES as u64;
+        return Err(ceiling.too_little("for a magnet link", needed));
+    }
+    let signals = begin(arguments, caught)?;
+    let ports = ports(arguments);
+    let directions = Directions {
+        info_hash: magnet.info_hash,
+        tiers: &magnet.tiers,
+        private: false,
+        peers: &peers,
+        ports: Some(&ports),
+        port: ports.first().copied().unwrap_or(0),
+    };
+    let mut outside = Outside::open(directions, &asking, &mut fastrand::Rng::new())?;
+    let effort = Effort {
+        peers: asking.peers,
+        bytes_max: room.min(METADATA_MAX_BYTES),
+        patience: arguments.metadata_patience,
+    };
+    let mut show = |progress: &_| screen.show(progress, Instant::now());
+    let info = metadata::fetch(&mut outside, effort, &signals, &mut show)?;
+    let known = || {
+        let needs = Needs {
+            torrent_bytes: info.len() as u64,
+            measures: Measures::of_link(&info, &magnet.tiers),
+            announcers: asking.announcers,
+            ..needs
+        };
+        let plan = plan(ceiling, &Needs { peers: arguments.peers_max, ..needs })?;
+        let metainfo = Metainfo::from_info(&info, magnet.tiers.clone())?;
+        describe(&metainfo);
+        if arguments.save_torrent {
+            save(&metainfo, &arguments.dir)?;
+        }
+        Ok((metainfo, plan))
+    };
+    let known = known();
+    drop(info);
+    match known {
+        Ok((metainfo, plan)) => {
+            fetch_torrent(arguments, metainfo, peers, plan, Some(outside), &signals, screen)
+        }
+        Err(fatal) => {
+            outside.discovery.farewell(metadata::TOTALS);
+            Err(fatal)
+        }
+    }
+}
+
+/// Downloads a torrent, and says so.
+fn fetch_torrent(
+    arguments: &Arguments,
+    metainfo: Metainfo,
+    peers: Vec<SocketAddr>,
+    plan: Plan,
+    outside: Option<Outside>,
+    signals: &Receiver<()>,
+    screen: &Screen,
+) -> Result<(), Fatal> {
+    let place = arguments.dir.join(&metainfo.name);
+    let options = Options {
+        dir: arguments.dir.clone(),
+        peers,
+        min_free: arguments.min_free,
+        plan,
+        ports: ports(arguments),
+        seeding: arguments.seeding,
+        patience: arguments.patience,
+        download_limit: arguments.download_limit,
+        upload_limit: arguments.upload_limit,
+    };
+    let mut show = |progress: &_| screen.show(progress, Instant::now());
+    let report = download(&Arc::new(metainfo), &options, outside, signals, &mut show)?;
+    screen.clear();
+    if !arguments.quiet {
+        print(&summary(&place, &report))?;
+    }
+    Ok(())
+}
+
+/// Shuts itself in, and begins to hear signals.
+fn begin(arguments: &Arguments, caught: Caught) -> Result<Receiver<()>, Fatal> {
+    // Before the first thread, or that one would be outside.
+    if arguments.sandbox {
+        tell(sandbox::enter(&arguments.dir)?, &arguments.dir);
+    }
+    caught.listen().map_err(deaf)
+}
+
+fn deaf(error: io::Error) -> Fatal {
+    Fatal::System("hear signals", error)
+}
+
+fn describe(metainfo: &Metainfo) {
     info!(
         "{}: {} in {}, info-hash {}",
         metainfo.name,
@@ -309,34 +285,34 @@ fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
     for renamed in &metainfo.renamed {
         warn!("{} is written as {}", renamed.original, renamed.path.display());
     }
-    let place = arguments.dir.join(&metainfo.name);
-    let options = Options {
-        dir: arguments.dir.clone(),
-        peers: resolve(&arguments.peers)?,
-        min_free: arguments.min_free,
-        plan,
-        ports: ports(arguments.port.unwrap_or(PORT_DEFAULT)),
-        seeding: arguments.seeding,
-        patience: arguments.patience,
-        download_limit: arguments.download_limit,
-        upload_limit: arguments.upload_limit,
+}
+
+/// Writes the torrent file of a magnet link. One that is there stays.
+fn save(metainfo: &Metainfo, dir: &Path) -> Result<(), Fatal> {
+    let named = dir.join(format!("{}.torrent", metainfo.name));
+    let hashed = dir.join(format!("{}.torrent", metainfo.info_hash));
+    let fits = named.file_name().is_some_and(|name| name.len() <= NAME_LENGTH_MAX_BYTES);
+    let path = if fits { named } else { hashed };
+    let mut file = match File::options().write(true).create_new(true).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            warn!("{} is there already and stays as it is", path.display());
+            return Ok(());
+        }
+        opened => opened.map_err(|error| Fatal::CreateFile(path.clone(), error))?,
     };
-    // Before the first thread, or that one would be outside.
-    if arguments.sandbox {
-        tell(sandbox::enter(&arguments.dir)?, &arguments.dir);
+    let (begin, end) = metainfo.around_info();
+    let parts = [&begin, metainfo.info(), &end];
+    if let Err(error) = parts.into_iter().try_for_each(|part| file.write_all(part)) {
+        let _half_of_it = std::fs::remove_file(&path);
+        return Err(Fatal::FileIo("write", path, error));
     }
-    let signals = caught.listen().map_err(deaf)?;
-    let mut show = |progress: &_| screen.show(progress, Instant::now());
-    let report = download(&Arc::new(metainfo), &options, &signals, &mut show)?;
-    screen.clear();
-    if !arguments.quiet {
-        print(&summary(&place, &report))?;
-    }
+    info!("{} is written", path.display());
     Ok(())
 }
 
-/// This one, those after it, and any.
-fn ports(first: u16) -> Vec<u16> {
+/// The one that was typed, those after it, and any.
+fn ports(arguments: &Arguments) -> Vec<u16> {
+    let first = arguments.port.unwrap_or(PORT_DEFAULT);
     (first..=first.saturating_add(PORT_TRIES_MAX - 1)).chain([0]).collect()
 }
 
@@ -399,15 +375,15 @@ impl Ceiling {
     }
 }
 
+/// What memory is needed for, as far as it was typed.
+fn needs(arguments: &Arguments) -> Needs {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Needs { peers: arguments.peers_max, cores, ..Needs::default() }
+}
+
 /// What may be under way at once with the memory that was given.
-fn plan(arguments: &Arguments, ceiling: Ceiling, torrent: &[u8]) -> Result<Plan, Fatal> {
-    let needs = Needs {
-        torrent_bytes: torrent.len() as u64,
-        measures: Measures::of(torrent),
-        peers: arguments.peers_max,
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    let plan = Plan::new(ceiling.bytes, &needs);
+fn plan(ceiling: Ceiling, needs: &Needs) -> Result<Plan, Fatal> {
+    let plan = Plan::new(ceiling.bytes, needs);
     let plan = plan.map_err(|needed| ceiling.too_little("for this torrent", needed))?;
     if plan.peers < needs.peers {
         let (peers, chunks) = (Count(plan.peers, "peer"), Count(plan.chunks, "buffer"));
@@ -446,7 +422,7 @@ fn read_torrent(path: &Path, ceiling: Ceiling) -> Result<Vec<u8>, Fatal> {
                 tiers: 1,
                 ..Measures::default()
             };
-            let hashes = Needs { torrent_bytes: length, measures, peers, cores: 0 };
+            let hashes = Needs { torrent_bytes: length, measures, peers, ..Needs::default() };
             let needed = Plan::new(0, &hashes).err().unwrap_or(length);
             // What its files take comes on top, and is told when it can be seen.
             return Err(ceiling.too_little("to read this torrent", needed));
@@ -522,131 +498,6 @@ fn start_log(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn typed(line: &str) -> Result<Command, Fatal> {
-        parse(line.split_whitespace().map(OsString::from).collect())
-    }
-
-    #[test]
-    fn every_option_is_understood() {
-        let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
-                    --max-memory 11M --min-free 2G --timeout 9 --no-sandbox \
-                    --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
-        let expected = Arguments {
-            torrent: "x.torrent".into(),
-            dir: "there".into(),
-            quiet: true,
-            verbosity: 2,
-            log: Some("out.log".into()),
-            peers: vec!["1.2.3.4:5".to_owned(), "[::1]:6".to_owned()],
-            peers_max: 7,
-            memory_max: 11 << 20,
-            min_free: 2 << 30,
-            download_limit: Some(5 << 20),
-            upload_limit: Some(20 << 10),
-            port: Some(8),
-            seeding: Some(Seeding { time: Some(Duration::from_secs(90)), ratio: Some(2.0) }),
-            patience: Some(Duration::from_secs(9)),
-            sandbox: false,
-        };
-        assert_eq!(typed(line).unwrap(), Command::Download(Box::new(expected)));
-    }
-
-    #[test]
-    fn what_is_left_out_has_a_sensible_value() {
-        let Command::Download(arguments) = typed("--timeout 0 x.torrent").unwrap() else {
-            panic!("no download")
-        };
-        assert_eq!(arguments.dir, Path::new("."));
-        assert_eq!((arguments.peers_max, arguments.port), (PEERS_DEFAULT, None));
-        assert_eq!(arguments.seeding, None);
-        assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
-        assert!(arguments.sandbox);
-        assert_eq!((arguments.download_limit, arguments.upload_limit), (None, None));
-        assert_eq!((arguments.memory_max, arguments.min_free), (MEMORY_DEFAULT_BYTES, 0));
-    }
-
-    #[test]
-    fn sizes_are_numbers_with_a_letter() {
-        let cases = [
-            ("0", Some(0)),
-            ("9000000", Some(9_000_000)),
-            ("8192K", Some(8 << 20)),
-            ("8m", Some(8 << 20)),
-            ("2G", Some(2 << 30)),
-            ("", None),
-            ("M", None),
-            ("-1", None),
-            ("1.5M", None),
-            ("1T", None),
-            ("8 M", None),
-            ("18446744073709551615K", None),
-            ("8\u{e9}", None),
-        ];
-        for (text, bytes) in cases {
-            assert_eq!(size(text).ok(), bytes, "{text}");
-        }
-        assert_eq!(in_units((8 << 20) + 1), "9M");
-    }
-
-    #[test]
-    fn rates_are_sizes_that_are_not_too_small() {
-        let cases = [
-            ("0", Ok(None)),
-            ("0K", Ok(None)),
-            ("1K", Ok(Some(1 << 10))),
-            ("1023", Err("1K or more")),
-            ("10g", Ok(Some(10 << 30))),
-            ("fast", Err("a number")),
-            ("1.5M", Err("a number")),
-        ];
-        for (text, expected) in cases {
-            match (rate(text), expected) {
-                (Err(why), Err(part)) => assert!(why.contains(part), "{text}: {why}"),
-                (found, expected) => assert_eq!(found.ok(), expected.ok(), "{text}"),
-            }
-        }
-        let long = typed("--max-upload-limit 3M x").unwrap();
-        assert_eq!(long, typed("-u 3M x").unwrap());
-    }
-
-    #[test]
-    fn wrong_lines_are_refused_with_the_reason() {
-        let cases = [
-            ("", "no torrent"),
-            ("-q", "no torrent"),
-            ("a b c", "too many: c"),
-            ("--unknown a", "--unknown"),
-            ("-x a", "-x"),
-            ("--port 0 a", "65535"),
-            ("--port 65536 a", "--port"),
-            ("--port", "--port"),
-            ("--max-peers 0 a", "1 to 500"),
-            ("--max-peers 501 a", "1 to 500"),
-            ("--max-memory 9M a", "10M or more"),
-            ("--max-memory much a", "--max-memory"),
-            ("--min-free much a", "--min-free"),
-            ("--max-download-limit 5 a", "--max-download-limit: "),
-            ("--max-upload-limit some a", "--max-upload-limit: "),
-            ("-u", "--max-upload-limit"),
-            ("--timeout soon a", "--timeout"),
-            ("--timeout -1 a", "--timeout"),
-        ];
-        for (line, reason) in cases {
-            let fatal = typed(line).unwrap_err();
-            assert_eq!(fatal.status(), Status::BadOption);
-            assert!(fatal.to_string().contains(reason), "{line}: {fatal}");
-        }
-    }
-
-    #[test]
-    fn after_two_dashes_everything_is_a_name() {
-        let Command::Download(arguments) = typed("-q -- --help -V").unwrap() else {
-            panic!("no download")
-        };
-        assert_eq!(arguments.torrent, Path::new("--help"));
-        assert_eq!(arguments.dir, Path::new("-V"));
-    }
 
     #[test]
     fn peers_are_addresses_with_a_port() {

@@ -59,6 +59,17 @@ pub const METADATA_ASKED_MAX: usize = 4;
 pub const METADATA_LATE_MS: u32 = 3_000;
 /// When no block came for this long, those who were believed may have lied.
 pub const METADATA_STALL_MS: u32 = 8_000;
+/// Bytes of a message that is read while nothing but the info-hash is known: a block, and what
+/// stands before it. Longer ones are passed over.
+pub const INQUIRY_MESSAGE_MAX_BYTES: usize = METADATA_BLOCK_BYTES + 1024;
+/// Bytes of the longest info dictionary that is taken from peers, if there is memory for it.
+pub const METADATA_MAX_BYTES: usize = 16 << 20;
+/// And if there is not even memory for one like this, they are not asked.
+pub const METADATA_ROOM_MIN_BYTES: usize = 256 << 10;
+/// Peers that are asked for it at once.
+pub const INQUIRIES_MAX: usize = 16;
+/// When it is there, those who were asked for it have so much time to end.
+pub const INQUIRIES_END_MS: u32 = 300;
 /// Requests for blocks of our info dictionary that wait, of one peer.
 pub const METADATA_QUEUED_MAX: usize = 128;
 /// So many times the whole of it is given to one peer.

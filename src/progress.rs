@@ -118,6 +118,15 @@ fn plain_line(progress: &Progress) -> String {
 
 fn parts(progress: &Progress) -> Vec<String> {
     match *progress {
+        Progress::Asking { here, all, asked, known } => {
+            let got = (all > 0).then(|| format!("{here} of {}", Count(all, "block")));
+            let peers = format!("{} asked ({known} known)", Count(asked, "peer"));
+            ["asking what the torrent is".to_owned()]
+                .into_iter()
+                .chain(got)
+                .chain([peers])
+                .collect()
+        }
         Progress::Checking { looked, total } => vec![
             "checking".to_owned(),
             percent(looked, total),

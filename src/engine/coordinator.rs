@@ -19,9 +19,8 @@ use crate::engine::recorder::{Recorder, Verified};
 use crate::engine::session::{Shared, Visit};
 use crate::error::Fatal;
 use crate::limits::{
-    CHOKE_ROUND_MS, COMPLAINT_MS, FAREWELL_BUDGET_MS, FINISH_TIMEOUT_MS, GUEST_WAIT_MAX_MS,
-    GUESTS_WAITING_MAX, RECORD_MS, RECORD_TIMEOUT_MS, SESSIONS_REMEMBERED_MAX,
-    THREADS_FOR_ONE_GUEST_MAX, TICK_MS,
+    CHOKE_ROUND_MS, COMPLAINT_MS, FINISH_TIMEOUT_MS, GUEST_WAIT_MAX_MS, GUESTS_WAITING_MAX,
+    RECORD_MS, RECORD_TIMEOUT_MS, SESSIONS_REMEMBERED_MAX, THREADS_FOR_ONE_GUEST_MAX, TICK_MS,
 };
 use crate::policy::origins::Origin;
 use crate::policy::rate::Rate;
@@ -34,11 +33,21 @@ const CHOKE_ROUND: Duration = Duration::from_millis(CHOKE_ROUND_MS as u64);
 const GUEST_WAIT: Duration = Duration::from_millis(GUEST_WAIT_MAX_MS as u64);
 const RECORD: Duration = Duration::from_millis(RECORD_MS as u64);
 const RECORD_TIMEOUT: Duration = Duration::from_millis(RECORD_TIMEOUT_MS as u64);
-const FAREWELL_BUDGET: Duration = Duration::from_millis(FAREWELL_BUDGET_MS);
 
 /// How far it is.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Progress {
+    /// Peers are asked what the torrent is.
+    Asking {
+        /// Blocks of the info dictionary that are there.
+        here: usize,
+        /// Blocks that it has, as far as is known.
+        all: usize,
+        /// Peers that are being asked.
+        asked: usize,
+        /// Addresses that are known.
+        known: usize,
+    },
     /// Data that is there already is being hashed.
     Checking {
         /// Bytes that were looked at.
@@ -195,7 +204,7 @@ impl Coordinator<'_> {
         if outcome.is_ok() && look.downloaded > 0 && self.seeding.is_none() {
             self.discovery.tiers.on_completed(Instant::now());
         }
-        self.discovery.farewell(self.look().totals(self.total), FAREWELL_BUDGET);
+        self.discovery.farewell(self.look().totals(self.total));
         if !self.recorder.wait(deadline) {
             info!("what was verified last is not flushed yet; the next run will hash it");
         }

@@ -8,12 +8,14 @@ use crossbeam_channel::Receiver;
 use log::{debug, warn};
 
 use crate::engine::announcer::{Announced, Announcer, Job};
-use crate::limits::NUMWANT;
+use crate::limits::{FAREWELL_BUDGET_MS, NUMWANT};
 use crate::policy::origins::Origin;
 use crate::policy::peer_book::PeerBook;
 use crate::policy::tiers::Tiers;
 use crate::protocol::tracker::{AnnounceRequest, Event};
 use crate::units::Count;
+
+const FAREWELL_BUDGET: Duration = Duration::from_millis(FAREWELL_BUDGET_MS);
 
 /// What trackers are told of the transfer, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,9 +97,8 @@ impl Discovery {
         }
     }
 
-    /// Tells `stopped` to every tracker that knows us, after `completed` if it is owed that, within
-    /// `budget`.
-    pub fn farewell(&self, totals: Totals, budget: Duration) {
+    /// Tells `stopped` to every tracker that knows us, after `completed` if it is owed that.
+    pub fn farewell(&self, totals: Totals) {
         let Some(announcer) = &self.announcer else { return };
         let farewells: Vec<_> = self
             .tiers
@@ -110,7 +111,7 @@ impl Discovery {
             .collect();
         if !farewells.is_empty() {
             let asked = farewells.len();
-            let heard = announcer.farewell(farewells, budget);
+            let heard = announcer.farewell(farewells, FAREWELL_BUDGET);
             debug!("{heard} of {} heard that we are gone", Count(asked, "tracker"));
         }
     }

@@ -9,16 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, bounded, select};
 use log::{debug, info, warn};
 
 use crate::bitfield::Bitfield;
-use crate::engine::announcer::{Announcer, Patience};
 use crate::engine::chunk::ChunkPool;
 use crate::engine::coordinator::{Coordinator, Progress, Seeding};
-use crate::engine::discovery::Discovery;
-use crate::engine::event::Event;
-use crate::engine::listener::Listener;
+use crate::engine::discovery::Totals;
+use crate::engine::outside::{Directions, Outside};
 use crate::engine::recheck::{Found, Search, recheck};
 use crate::engine::recorder::{Desk, Recorder};
 use crate::engine::session::{Permit, Shared};
@@ -26,27 +24,20 @@ use crate::engine::upload::Uploads;
 use crate::engine::{pool, writer};
 use crate::error::Fatal;
 use crate::limits::{
-    DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, EVENTS_QUEUED_MAX, JOBS_MAX, NUMWANT,
-    RECHECK_STACK_BYTES, TICK_MS,
+    DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, JOBS_MAX, RECHECK_STACK_BYTES, TICK_MS,
 };
 use crate::policy::memory::Plan;
-use crate::policy::origins::Origin;
 use crate::policy::rate::Rate;
 use crate::policy::swarm::Swarm;
 use crate::policy::tiers::Tiers;
-use crate::protocol::handshake::Handshake;
 use crate::protocol::metainfo::{FileKind, Metainfo};
 use crate::protocol::resume::Record;
-use crate::protocol::tracker::AnnounceRequest;
 use crate::system::link::Waker;
 use crate::system::resume::ResumeFile;
 use crate::system::storage::layout::{Layout, OutputFile};
 use crate::system::storage::source::Source;
 use crate::system::storage::{Storage, catch_failed_stores};
-use crate::units::{Count, PeerId};
-
-/// How the peer id begins (BEP 20): `-RU`, the version's four digits, `-`.
-const PEER_ID_PREFIX: &[u8; 8] = b"-RU0100-";
+use crate::units::Count;
 
 /// What the user may choose.
 #[derive(Clone, Debug)]
@@ -84,14 +75,31 @@ pub struct Report {
     pub elapsed: Duration,
 }
 
-/// Downloads what is missing of the torrent. `signals` asks for the end; `show` is called at least
-/// once a second.
+/// Downloads what is missing of the torrent. `outside` is what its metadata came through, if it was
+/// not in a file. `signals` asks for the end; `show` is called at least once a second.
 ///
 /// # Errors
 /// Whatever kept it from finishing; everything that was verified until then is in the files.
 pub fn download(
     metainfo: &Arc<Metainfo>,
     options: &Options,
+    mut outside: Option<Outside>,
+    signals: &Receiver<()>,
+    show: &mut dyn FnMut(&Progress),
+) -> Result<Report, Fatal> {
+    let outcome = download_through(metainfo, options, &mut outside, signals, show);
+    // It ended before peers were needed.
+    if let Some(outside) = outside {
+        let left = if outcome.is_ok() { 0 } else { metainfo.geometry.total() };
+        outside.discovery.farewell(Totals { left, downloaded: 0, uploaded: 0 });
+    }
+    outcome
+}
+
+fn download_through(
+    metainfo: &Arc<Metainfo>,
+    options: &Options,
+    outside: &mut Option<Outside>,
     signals: &Receiver<()>,
     show: &mut dyn FnMut(&Progress),
 ) -> Result<Report, Fatal> {
@@ -114,7 +122,7 @@ pub fn download(
         }
     }
     let began = Instant::now();
-    let coordinator = start(metainfo, storage, (found, file), options, signals, show)?;
+    let coordinator = start(metainfo, storage, (found, file), options, outside, signals, show)?;
     let (downloaded, uploaded, complete) = coordinator.run()?;
     let elapsed = complete.saturating_duration_since(began);
     Ok(Report { total, downloaded, uploaded, elapsed })
@@ -195,27 +203,18 @@ fn start<'a>(
     mut storage: Storage,
     (found, mut file): (Found, ResumeFile),
     options: &Options,
+    outside: &mut Option<Outside>,
     signals: &'a Receiver<()>,
     show: &'a mut dyn FnMut(&Progress),
 ) -> Result<Coordinator<'a>, Fatal> {
     let plan = options.plan;
     let mut rng = fastrand::Rng::new();
-    let tiers = Tiers::new(&metainfo.tiers, &mut rng);
-    if tiers.is_empty() && options.peers.is_empty() && options.seeding.is_none() {
+    let nobody = Tiers::new(&metainfo.tiers, &mut rng).is_empty() && options.peers.is_empty();
+    if nobody && outside.is_none() && options.seeding.is_none() {
         let why = "the torrent names no HTTP or UDP tracker; give a peer with --peer";
         return Err(Fatal::NobodyToAsk(why.to_owned()));
     }
     let started = |what| move |error| Fatal::System(what, error);
-    let announcer = match tiers.width() {
-        0 => None,
-        width => {
-            let threads = plan.announcers.min(width);
-            let announcer = Announcer::spawn(threads, Patience::default());
-            let mut announcer = announcer.map_err(started("start a thread"))?;
-            announcer.limit_farewells(plan.farewells);
-            Some(announcer)
-        }
-    };
     let geometry = metainfo.geometry;
     let mut swarm = Swarm::new(geometry, found.pieces.clone(), rng.fork(), Instant::now());
     swarm.picker.limit_begun(plan.begun);
@@ -237,12 +236,32 @@ fn start<'a>(
     (0..JOBS_MAX).for_each(|_| drop(work_back.try_send(Permit)));
     // Room for every chunk there is and for the order to finish: nobody waits for the writer here.
     let (to_writer, orders) = bounded(plan.chunks + 1);
-    let peer_id = peer_id(&mut rng);
-    let handshake =
-        Handshake { info_hash: metainfo.info_hash, peer_id, fast: true, extended: true };
+    let outside = match outside.take() {
+        Some(mut outside) => {
+            outside.discovery.is_private(metainfo.private);
+            outside
+        }
+        None => {
+            // Where descriptors are scarce, those who are dialled need them, unless nobody needs
+            // to be.
+            let listens = threads_max == plan.peers || missing_pieces == 0;
+            if !listens {
+                info!("nobody can connect to us: there are too few descriptors");
+            }
+            let directions = Directions {
+                info_hash: metainfo.info_hash,
+                tiers: &metainfo.tiers,
+                private: metainfo.private,
+                peers: &options.peers,
+                ports: listens.then_some(&options.ports),
+                port: options.ports.first().copied().unwrap_or(0),
+            };
+            Outside::open(directions, &plan, &mut rng)?
+        }
+    };
+    let port = outside.port();
+    let Outside { handshake, discovery, listener, report, events } = outside;
     let chunks = ChunkPool::new(plan.chunks);
-    // The pool and the writer report; the coordinator never stops reading.
-    let (report, events) = bounded(EVENTS_QUEUED_MAX);
     let layout = Arc::clone(storage.layout());
     let directory = storage.directory();
     let uploads = Uploads::new(Source::new(storage.directory(), Arc::clone(&layout)));
@@ -251,14 +270,6 @@ fn start<'a>(
         Shared::new(swarm, wakers, (work_back, work), chunks, reporting, uploads, handshake);
     let shared = shared.limit(options.download_limit, options.upload_limit, Instant::now());
     let shared = Arc::new(shared);
-    // Where descriptors are scarce, those who are dialled need them, unless nobody needs to be.
-    let listens = threads_max == plan.peers || missing_pieces == 0;
-    let listener = if listens {
-        listen(&options.ports, &report)
-    } else {
-        info!("nobody can connect to us: there are too few descriptors");
-        None
-    };
     // What was found may never have been flushed, so nothing of it is recorded yet.
     let (info_hash, pieces) = (metainfo.info_hash, Bitfield::none(geometry));
     let record = Record { info_hash, pieces, files: found.files };
@@ -272,24 +283,6 @@ fn start<'a>(
     let threads =
         pool::spawn(threads_max, &shared, &visitors, &report).map_err(started("start a thread"))?;
 
-    let port = listener.as_ref().map(Listener::port).or(options.ports.first().copied());
-    let announce = AnnounceRequest {
-        info_hash: metainfo.info_hash,
-        peer_id,
-        port: port.unwrap_or(0),
-        uploaded: 0,
-        downloaded: 0,
-        left: missing,
-        event: None,
-        key: rng.u32(..),
-        numwant: NUMWANT,
-        tracker_id: None,
-    };
-    let mut discovery = Discovery::new(announcer, tiers, announce);
-    let now = Instant::now();
-    discovery.is_private(metainfo.private);
-    discovery.hear(Origin::User, &options.peers, now);
-    let port = listener.as_ref().map(Listener::port);
     shared.with_swarm(|swarm| {
         swarm.port = port;
         swarm.metainfo = Some(Arc::clone(metainfo));
@@ -336,48 +329,4 @@ fn wakers(wanted: usize) -> Result<Vec<Waker>, Fatal> {
     }
     wakers.truncate(wanted);
     Ok(wakers)
-}
-
-/// Lets peers come. That nobody can is no reason not to download.
-fn listen(ports: &[u16], report: &Sender<Event>) -> Option<Listener> {
-    match Listener::spawn(ports.iter().copied(), report.clone()) {
-        Ok(listener) => {
-            let port = listener.port();
-            match ports.first() {
-                Some(first) if *first != port => {
-                    info!("listening on port {port}, {first} is taken");
-                }
-                _ => info!("listening on port {port}"),
-            }
-            Some(listener)
-        }
-        Err(error) => {
-            warn!("nobody can connect to us, no port can be had: {error}");
-            None
-        }
-    }
-}
-
-/// Who we are for this run.
-fn peer_id(rng: &mut fastrand::Rng) -> PeerId {
-    let mut id = [0; 20];
-    let (prefix, random) = id.split_at_mut(PEER_ID_PREFIX.len());
-    prefix.copy_from_slice(PEER_ID_PREFIX);
-    random.iter_mut().for_each(|byte| *byte = u8::try_from(rng.alphanumeric()).unwrap_or(b'0'));
-    PeerId(id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_peer_id_tells_the_version() {
-        let digits: String =
-            env!("CARGO_PKG_VERSION").chars().filter(char::is_ascii_digit).collect();
-        let id = peer_id(&mut fastrand::Rng::with_seed(1)).0;
-        assert_eq!(id[..8], *format!("-RU{digits}0-").as_bytes());
-        assert!(id[8..].iter().all(u8::is_ascii_alphanumeric));
-        assert_ne!(id, peer_id(&mut fastrand::Rng::with_seed(2)).0);
-    }
 }

@@ -7,6 +7,8 @@ pub mod discovery;
 pub mod download;
 pub mod event;
 pub mod listener;
+pub mod metadata;
+pub mod outside;
 pub mod pool;
 pub mod recheck;
 pub mod recorder;

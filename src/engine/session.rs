@@ -151,7 +151,7 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
     let (address, dialled) = (visit.address, visit.came.is_none());
     let mut ended =
         Ended { session, address, answered: false, brought: false, end: SessionEnd::Stopped };
-    ended.end = match greet(shared, session, visit) {
+    ended.end = match meet(shared, session, visit) {
         Err(end) => end,
         Ok((link, theirs)) => {
             ended.answered = true;
@@ -191,25 +191,33 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
     ended
 }
 
-fn greet(
-    shared: &Shared,
-    session: SessionId,
-    visit: Visit,
-) -> Result<(Link, Handshake), SessionEnd> {
-    let ours = &shared.handshake;
-    let (link, theirs) = match visit.came {
+/// Connects, if it was not the peer who did, and shakes hands.
+///
+/// # Errors
+/// There is nobody, or nobody for this torrent.
+pub fn greet(ours: &Handshake, visit: Visit) -> Result<(Link, Handshake), SessionEnd> {
+    match visit.came {
         None => {
             let mut link = Link::dial(visit.address, DIAL_TIMEOUT)?;
             let theirs = link.shake_hands(ours, HANDSHAKE_TIMEOUT)?;
-            (link, theirs)
+            Ok((link, theirs))
         }
         Some(stream) => {
             let mut link = Link::accept(stream)?;
             let theirs = link.be_greeted(ours, HANDSHAKE_TIMEOUT)?;
-            (link, theirs)
+            Ok((link, theirs))
         }
-    };
+    }
+}
+
+/// The same, unless there is a session with this peer already.
+fn meet(
+    shared: &Shared,
+    session: SessionId,
+    visit: Visit,
+) -> Result<(Link, Handshake), SessionEnd> {
     let host = visit.address.ip();
+    let (link, theirs) = greet(&shared.handshake, visit)?;
     if !shared.with_swarm(|swarm| swarm.meet(session, theirs.peer_id, host)) {
         return Err(SessionEnd::Double);
     }

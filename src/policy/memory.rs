@@ -72,6 +72,8 @@ pub struct Needs {
     pub torrent_bytes: u64,
     /// What it describes.
     pub measures: Measures,
+    /// Threads that announce already.
+    pub announcers: usize,
     /// Peers that are wanted.
     pub peers: usize,
     /// Threads that could look at what is there.
@@ -145,8 +147,9 @@ pub fn can_be_measured(ceiling: u64, torrent_bytes: u64) -> bool {
 fn least(needs: &Needs) -> Plan {
     let peers = needs.peers.clamp(1, PEERS_MIN);
     let begun = begun_for(peers, needs);
-    let announcers = needs.measures.tiers.min(1);
-    Plan { peers, chunks: CHUNKS_MIN, begun, announcers, farewells: announcers, checkers: 1 }
+    let farewells = needs.measures.tiers.min(1);
+    let announcers = needs.announcers.max(farewells);
+    Plan { peers, chunks: CHUNKS_MIN, begun, announcers, farewells, checkers: 1 }
 }
 
 fn most(needs: &Needs) -> Plan {
@@ -348,6 +351,7 @@ mod tests {
                 tiers,
                 trackers: tiers as u64,
             },
+            announcers: 0,
             peers: PEERS_DEFAULT,
             cores: 4,
         }

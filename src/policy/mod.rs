@@ -5,6 +5,7 @@ pub mod bucket;
 pub mod choker;
 pub mod conversation;
 pub mod exchange;
+pub mod inquiry;
 pub mod memory;
 pub mod metadata;
 pub mod noise;

@@ -113,6 +113,17 @@ impl PeerBook {
         self.queue.insert((not_before, entry.number, address));
     }
 
+    /// It was not spoken to about what it is good for: it may be dialled again at once.
+    pub fn give_back(&mut self, address: SocketAddr, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&address)
+            && entry.not_before.is_none()
+            && !self.banned.contains(&address.ip())
+        {
+            entry.not_before = Some(now);
+            self.queue.insert((now, entry.number, address));
+        }
+    }
+
     /// Never dials this host again. False if that was so already.
     pub fn ban(&mut self, host: IpAddr) -> bool {
         let new = !self.banned.contains(&host);

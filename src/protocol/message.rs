@@ -25,7 +25,7 @@ pub fn piece_header(block: Block) -> [u8; PIECE_HEADER_LENGTH] {
 }
 
 /// Bytes of the length prefix.
-const PREFIX_LENGTH: usize = 4;
+pub const PREFIX_LENGTH: usize = 4;
 
 const CHOKE: u8 = 0;
 const UNCHOKE: u8 = 1;
@@ -42,7 +42,8 @@ const HAVE_ALL: u8 = 0x0e;
 const HAVE_NONE: u8 = 0x0f;
 const REJECT: u8 = 0x10;
 const ALLOWED_FAST: u8 = 0x11;
-const EXTENDED: u8 = 20;
+/// The id of every extension message (BEP 10).
+pub const EXTENDED: u8 = 20;
 
 /// A range of a piece as a peer names it: not yet checked against the torrent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -17,7 +17,7 @@ use crate::limits::{
     PATH_LENGTH_MAX_BYTES, PIECE_LENGTH_MAX_BYTES, RENAMED_MAX, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES,
     TRACKERS_MAX, URL_LENGTH_MAX_BYTES,
 };
-use crate::protocol::bencode::Value;
+use crate::protocol::bencode::{Item, Value};
 use crate::protocol::names::{self, SafePath, Tag};
 use crate::text::Foreign;
 use crate::units::{Bytes, Geometry, InfoHash, PieceIndex};
@@ -108,9 +108,17 @@ impl Measures {
     pub fn of(torrent: &[u8]) -> Self {
         let Ok(root) = Value::parse(torrent) else { return Self::default() };
         let Some(info) = root.get("info") else { return Self::default() };
+        Self::of_info(info, &read_tiers(root))
+    }
+
+    /// Measures an info dictionary, with the trackers of a magnet link.
+    pub fn of_link(info: &[u8], tiers: &[Vec<String>]) -> Self {
+        Value::parse(info).map_or_else(|_| Self::default(), |info| Self::of_info(info, tiers))
+    }
+
+    fn of_info(info: Value<'_>, tiers: &[Vec<String>]) -> Self {
         let bytes = |key| info.get(key).and_then(Value::bytes).map_or(0, <[u8]>::len);
         let name = bytes("name").max(bytes("name.utf-8")).min(NAME_LENGTH_MAX_BYTES);
-        let tiers = read_tiers(root);
         let mut total = read_length(info, "length").unwrap_or(0);
         let mut measures = Self {
             info_bytes: info.raw().len() as u64,
@@ -213,6 +221,19 @@ impl Metainfo {
     /// The info dictionary, which [`Self::info_hash`] is the hash of.
     pub fn info(&self) -> &[u8] {
         &self.info
+    }
+
+    /// What stands before and behind [`Self::info`] in a torrent file.
+    pub fn around_info(&self) -> (Vec<u8>, Vec<u8>) {
+        let first = self.tiers.iter().flatten().next();
+        let tiers = self.tiers.iter().map(|tier| Item::list(tier.iter().map(String::as_str)));
+        let announce = first.map(|url| ("announce", Item::from(url.as_str())));
+        let list = first.map(|_| ("announce-list", Item::list(tiers)));
+        let mut begin = Item::dict(announce.into_iter().chain(list)).encode();
+        // Its end comes behind the rest.
+        begin.pop();
+        begin.extend(b"4:info");
+        (begin, b"e".to_vec())
     }
 
     /// The SHA-1 of a piece of this torrent. Zeros, which nothing hashes to, for a piece of another.
@@ -526,10 +547,15 @@ mod tests {
         let brought = Metainfo::from_info(&info, tiers.clone()).unwrap();
         let read = Metainfo::parse(&torrent(single())).unwrap();
         assert_eq!((brought.info_hash, brought.info()), (read.info_hash, &info[..]));
-        assert_eq!((read.info(), brought.tiers), (&info[..], tiers));
+        assert_eq!((read.info(), &brought.tiers), (&info[..], &tiers));
         let second = read.geometry.piece(1).unwrap();
         let [hashes] = [hashes(2)].map(|item| item.encode());
         assert_eq!(read.piece_hash(second)[..], hashes[hashes.len() - 20..]);
+        let (mut whole, end) = brought.around_info();
+        whole.extend(brought.info().iter().chain(&end));
+        let again = Metainfo::parse(&whole).unwrap();
+        assert_eq!((again.info_hash, &again.tiers), (brought.info_hash, &brought.tiers));
+        assert_eq!(read.around_info(), (b"d4:info".to_vec(), b"e".to_vec()));
         assert!(Metainfo::from_info(b"le", Vec::new()).is_err());
         assert!(Metainfo::from_info(b"", Vec::new()).is_err());
     }

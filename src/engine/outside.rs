@@ -1,0 +1,154 @@
+//! What connects a run with others: who it is, where it listens, and where peers are. It is the same
+//! before and after the torrent behind an info-hash is known.
+
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::{info, warn};
+
+use crate::engine::announcer::{Announcer, Patience};
+use crate::engine::discovery::Discovery;
+use crate::engine::event::Event;
+use crate::engine::listener::Listener;
+use crate::error::Fatal;
+use crate::limits::{EVENTS_QUEUED_MAX, NUMWANT};
+use crate::policy::memory::Plan;
+use crate::policy::origins::Origin;
+use crate::policy::tiers::Tiers;
+use crate::protocol::handshake::Handshake;
+use crate::protocol::tracker::AnnounceRequest;
+use crate::units::{InfoHash, PeerId};
+
+/// How the peer id begins (BEP 20): `-RU`, the version's four digits, `-`.
+const PEER_ID_PREFIX: &[u8; 8] = b"-RU0100-";
+
+/// Doors and addresses.
+pub struct Outside {
+    /// What we say first to any peer.
+    pub handshake: Handshake,
+    /// Where peers are.
+    pub discovery: Discovery,
+    /// Where peers come, if they can.
+    pub listener: Option<Listener>,
+    /// What the threads of this run have to say: the listener's, the pool's, the writer's. Nobody
+    /// waits for long here: the coordinator never stops reading.
+    pub report: Sender<Event>,
+    /// The other end of it.
+    pub events: Receiver<Event>,
+}
+
+/// Whom to ask, and where to be found.
+#[derive(Clone, Copy)]
+pub struct Directions<'a> {
+    /// Which torrent.
+    pub info_hash: InfoHash,
+    /// Its trackers.
+    pub tiers: &'a [Vec<String>],
+    /// Whether it is private.
+    pub private: bool,
+    /// Peers that the user named.
+    pub peers: &'a [std::net::SocketAddr],
+    /// Where peers may come, the first that is free, if they may.
+    pub ports: Option<&'a [u16]>,
+    /// What trackers are told if none is.
+    pub port: u16,
+}
+
+impl Outside {
+    /// Listens, and starts the threads that announce. Nobody is asked yet.
+    ///
+    /// # Errors
+    /// There is no thread to announce with.
+    pub fn open(
+        directions: Directions<'_>,
+        plan: &Plan,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Self, Fatal> {
+        let Directions { info_hash, tiers, private, peers, ports, port } = directions;
+        let tiers = Tiers::new(tiers, rng);
+        let announcer = match tiers.width() {
+            0 => None,
+            width => {
+                let announcer = Announcer::spawn(plan.announcers.min(width), Patience::default());
+                let mut announcer =
+                    announcer.map_err(|error| Fatal::System("start a thread", error))?;
+                announcer.limit_farewells(plan.farewells);
+                Some(announcer)
+            }
+        };
+        let (report, events) = bounded(EVENTS_QUEUED_MAX);
+        let listener = ports.and_then(|ports| listen(ports, &report));
+        let peer_id = peer_id(rng);
+        let announce = AnnounceRequest {
+            info_hash,
+            peer_id,
+            port: listener.as_ref().map_or(port, Listener::port),
+            uploaded: 0,
+            downloaded: 0,
+            left: 0,
+            event: None,
+            key: rng.u32(..),
+            numwant: NUMWANT,
+            tracker_id: None,
+        };
+        let mut discovery = Discovery::new(announcer, tiers, announce);
+        discovery.is_private(private);
+        discovery.hear(Origin::User, peers, Instant::now());
+        let handshake = Handshake { info_hash, peer_id, fast: true, extended: true };
+        Ok(Self { handshake, discovery, listener, report, events })
+    }
+
+    /// Nobody is there to be asked, and nobody will come.
+    pub fn is_empty(&self) -> bool {
+        self.discovery.tiers.is_empty() && self.discovery.book.known() == 0
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> Option<u16> {
+        self.listener.as_ref().map(Listener::port)
+    }
+}
+
+/// Lets peers come. That nobody can is no reason not to download.
+fn listen(ports: &[u16], report: &Sender<Event>) -> Option<Listener> {
+    match Listener::spawn(ports.iter().copied(), report.clone()) {
+        Ok(listener) => {
+            let port = listener.port();
+            match ports.first() {
+                Some(first) if *first != port => {
+                    info!("listening on port {port}, {first} is taken");
+                }
+                _ => info!("listening on port {port}"),
+            }
+            Some(listener)
+        }
+        Err(error) => {
+            warn!("nobody can connect to us, no port can be had: {error}");
+            None
+        }
+    }
+}
+
+/// Who we are for this run.
+fn peer_id(rng: &mut fastrand::Rng) -> PeerId {
+    let mut id = [0; 20];
+    let (prefix, random) = id.split_at_mut(PEER_ID_PREFIX.len());
+    prefix.copy_from_slice(PEER_ID_PREFIX);
+    random.iter_mut().for_each(|byte| *byte = u8::try_from(rng.alphanumeric()).unwrap_or(b'0'));
+    PeerId(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_id_tells_the_version() {
+        let digits: String =
+            env!("CARGO_PKG_VERSION").chars().filter(char::is_ascii_digit).collect();
+        let id = peer_id(&mut fastrand::Rng::with_seed(1)).0;
+        assert_eq!(id[..8], *format!("-RU{digits}0-").as_bytes());
+        assert!(id[8..].iter().all(u8::is_ascii_alphanumeric));
+        assert_ne!(id, peer_id(&mut fastrand::Rng::with_seed(2)).0);
+    }
+}
