@@ -278,11 +278,9 @@ impl Inquiries {
 fn blocker(outside: &Outside) -> String {
     let book = &outside.discovery.book;
     let trackers = outside.discovery.tiers.summary();
-    let peers = match (book.known(), book.answered()) {
-        (0, _) => "no peers known".to_owned(),
-        (known, answered) => {
-            format!("{answered} of {} answered, none told it", Count(known, "peer"))
-        }
+    let peers = match book.known() {
+        0 => "no peers known".to_owned(),
+        known => format!("{} known, none told it", Count(known, "peer")),
     };
     if trackers.is_empty() { peers } else { format!("{trackers}; {peers}") }
 }

@@ -89,6 +89,9 @@ pub struct Record {
     pub first: Option<(u8, Vec<u8>)>,
     /// The extension handshake.
     pub hello: Vec<u8>,
+    /// Messages about metadata (BEP 9), and of peers (BEP 11), as they came.
+    pub metadata: Vec<Vec<u8>>,
+    pub told_of: Vec<Vec<u8>>,
     /// The pieces that the program has said it has.
     pub has: BTreeSet<usize>,
     pub haves: Vec<usize>,
@@ -229,7 +232,7 @@ impl Leech {
             self.say(15, &[])?;
         }
         if *extended {
-            self.say(20, b"\0d1:mde4:reqqi250e1:v10:test leeche")?;
+            self.say(20, b"\0d1:md11:ut_metadatai3e6:ut_pexi7ee4:reqqi250e1:v10:test leeche")?;
         }
         Ok(())
     }
@@ -447,7 +450,12 @@ fn on_message(shared: &Shared, id: u8, body: &[u8]) -> io::Result<()> {
             note.returned.push(range);
         }
         17 => drop(note.allowed_fast.insert(piece)),
-        20 => note.hello = body.to_vec(),
+        20 => match body.split_first() {
+            Some((0, _)) => note.hello = body.to_vec(),
+            Some((3, answer)) => note.metadata.push(answer.to_vec()),
+            Some((7, told)) => note.told_of.push(told.to_vec()),
+            number => note.broken.push(format!("an extension message {number:?}")),
+        },
         _ => note.broken.push(format!("an unknown message {id}")),
     }
     if let Some(beyond) = note.has.last().filter(|last| **last >= pieces).copied() {

@@ -18,6 +18,9 @@ const BLOCK_LENGTH: usize = 16 << 10;
 /// No message that the program may send is longer.
 const MESSAGE_LENGTH_MAX: usize = 256 << 10;
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The numbers under which a peer takes messages about metadata, and of peers.
+const METADATA: u8 = 3;
+const EXCHANGE: u8 = 7;
 
 // ---- what it does ------------------------------------------------------------------------------
 
@@ -42,6 +45,10 @@ pub struct Behaviour {
     pub block_pause: Duration,
     pub blocks: Blocks,
     pub noise: Option<Noise>,
+    /// What it does when it is asked what the torrent is (BEP 9).
+    pub metadata: Metadata,
+    /// Peers that it tells of (BEP 11).
+    pub tells_of: Vec<SocketAddr>,
 }
 
 impl Default for Behaviour {
@@ -59,8 +66,24 @@ impl Default for Behaviour {
             block_pause: Duration::ZERO,
             blocks: Blocks::Honest,
             noise: None,
+            metadata: Metadata::Honest,
+            tells_of: Vec::new(),
         }
     }
+}
+
+/// What it does with requests for the info dictionary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Metadata {
+    Honest,
+    /// Has none.
+    Unknown,
+    /// Every block has a wrong byte.
+    Corrupt,
+    /// Says that it has so many bytes, and answers nothing.
+    Claims(usize),
+    Rejects,
+    Silent,
 }
 
 /// The handshake.
@@ -218,6 +241,10 @@ pub struct Record {
     pub first: Option<(u8, Vec<u8>)>,
     /// The extension handshake.
     pub hello: Vec<u8>,
+    /// Blocks of the info dictionary that were asked for.
+    pub metadata_requests: Vec<usize>,
+    /// Messages that tell of peers (BEP 11), bencoded.
+    pub told_of: Vec<Vec<u8>>,
     pub interested: usize,
     pub not_interested: usize,
     pub unchokes: usize,
@@ -439,6 +466,7 @@ fn serve(stream: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
         next_block: Instant::now(),
         flips: None,
         rng: fastrand::Rng::with_seed(1),
+        metadata_number: None,
     };
     connection.run()
 }
@@ -539,6 +567,8 @@ struct Connection<'a> {
     /// When a peer that flaps changes its mind.
     flips: Option<Instant>,
     rng: fastrand::Rng,
+    /// The number under which the program takes messages about metadata.
+    metadata_number: Option<usize>,
 }
 
 impl Connection<'_> {
@@ -546,7 +576,14 @@ impl Connection<'_> {
         let behaviour = self.shared.behaviour.clone();
         self.tell(behaviour.tells)?;
         if let Some(reqq) = behaviour.reqq {
-            let hello = format!("\0d1:md6:ut_pexi1ee4:reqqi{reqq}e1:v9:test peere");
+            let bytes = match behaviour.metadata {
+                Metadata::Unknown => None,
+                Metadata::Claims(bytes) => Some(bytes),
+                _ => Some(self.shared.payload.info.len()),
+            };
+            let size = bytes.map(|bytes| format!("13:metadata_sizei{bytes}e")).unwrap_or_default();
+            let taken = format!("11:ut_metadatai{METADATA}e6:ut_pexi{EXCHANGE}e");
+            let hello = format!("\0d1:md{taken}e{size}4:reqqi{reqq}e1:v9:test peere");
             self.send(20, hello.as_bytes())?;
         }
         for piece in &behaviour.allowed_fast {
@@ -873,9 +910,63 @@ impl Connection<'_> {
                 }
             }
             Some(16) => note.rejects += 1,
-            Some(20) => note.hello.clone_from(&message.body),
+            Some(20) => {
+                drop(note);
+                return self.on_extended(&message.body);
+            }
             Some(0) => {}
             Some(id) => note.broken.push(format!("an unknown message {id}")),
+        }
+        Ok(())
+    }
+
+    fn on_extended(&mut self, body: &[u8]) -> io::Result<()> {
+        let mut note = self.shared.note();
+        let behaviour = &self.shared.behaviour;
+        match body.first() {
+            Some(0) => {
+                note.hello = body.to_vec();
+                self.metadata_number = number_behind(body, "ut_metadatai");
+                let number = number_behind(body, "ut_pexi");
+                drop(note);
+                if let (Some(number), false) = (number, behaviour.tells_of.is_empty()) {
+                    let mut exchange = vec![u8::try_from(number).unwrap()];
+                    exchange.extend(format!("d5:added{}:", 6 * behaviour.tells_of.len()).bytes());
+                    for peer in &behaviour.tells_of {
+                        let IpAddr::V4(ip) = peer.ip() else { panic!("IPv4 only") };
+                        exchange.extend(ip.octets().into_iter().chain(peer.port().to_be_bytes()));
+                    }
+                    exchange.push(b'e');
+                    return self.send(20, &exchange);
+                }
+            }
+            Some(&METADATA) => {
+                let block = number_behind(body, "piecei").unwrap_or(usize::MAX);
+                note.metadata_requests.push(block);
+                drop(note);
+                let (Some(number), Some(bytes)) = (
+                    self.metadata_number,
+                    self.shared.payload.info.chunks(BLOCK_LENGTH).nth(block),
+                ) else {
+                    self.shared.note().broken.push(format!("block {block} of the metadata"));
+                    return Ok(());
+                };
+                let mut answer = vec![u8::try_from(number).unwrap()];
+                let (kind, mut bytes) = match behaviour.metadata {
+                    Metadata::Honest => (1, bytes.to_vec()),
+                    Metadata::Corrupt => (1, bytes.to_vec()),
+                    Metadata::Rejects | Metadata::Unknown => (2, Vec::new()),
+                    Metadata::Silent | Metadata::Claims(_) => return Ok(()),
+                };
+                if behaviour.metadata == Metadata::Corrupt {
+                    bytes[0] ^= 1;
+                }
+                answer.extend(format!("d8:msg_typei{kind}e5:piecei{block}ee").bytes());
+                answer.extend(bytes);
+                return self.send(20, &answer);
+            }
+            Some(&EXCHANGE) => note.told_of.push(body[1..].to_vec()),
+            number => note.broken.push(format!("an extension message {number:?}")),
         }
         Ok(())
     }
@@ -910,6 +1001,14 @@ impl Connection<'_> {
         }
         Ok(())
     }
+}
+
+/// The number that stands behind `key` in a bencoded message, the `i` being part of the key.
+fn number_behind(bytes: &[u8], key: &str) -> Option<usize> {
+    let at = bytes.windows(key.len()).position(|window| window == key.as_bytes())?;
+    let rest = &bytes[at + key.len()..];
+    let end = rest.iter().position(|byte| *byte == b'e')?;
+    std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
 }
 
 fn message(id: u8, body: &[u8]) -> Vec<u8> {

@@ -14,6 +14,8 @@ pub struct Payload {
     pub piece_length: usize,
     /// Everything that is hashed, padding included.
     pub bytes: Arc<Vec<u8>>,
+    /// The info dictionary.
+    pub info: Arc<Vec<u8>>,
 }
 
 impl Payload {
@@ -53,7 +55,6 @@ pub struct Torrent {
     pub payload: Payload,
     /// Empty if the torrent is one file.
     entries: Vec<Entry>,
-    info: Vec<u8>,
     tiers: Vec<Vec<String>>,
 }
 
@@ -119,8 +120,27 @@ impl Torrent {
         string(&mut info, hashes);
         info.push(b'e');
         let info_hash = Sha1::digest(&info).into();
-        let payload = Payload { info_hash, piece_length, bytes: Arc::new(bytes) };
-        Self { name: name.to_owned(), payload, entries, info, tiers: Vec::new() }
+        let info = Arc::new(info);
+        let payload = Payload { info_hash, piece_length, bytes: Arc::new(bytes), info };
+        Self { name: name.to_owned(), payload, entries, tiers: Vec::new() }
+    }
+
+    /// The same, but private.
+    pub fn private(mut self) -> Self {
+        let mut info = self.payload.info.to_vec();
+        info.pop();
+        info.extend(b"7:privatei1ee");
+        self.payload.info_hash = Sha1::digest(&info).into();
+        self.payload.info = Arc::new(info);
+        self
+    }
+
+    /// A magnet link of it, with its trackers.
+    pub fn magnet(&self) -> String {
+        let hash: String =
+            self.payload.info_hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let trackers = self.tiers.iter().flatten().map(|url| format!("&tr={url}"));
+        format!("magnet:?xt=urn:btih:{hash}{}", trackers.collect::<String>())
     }
 
     /// The same, with one tier more that has this tracker.
@@ -144,7 +164,7 @@ impl Torrent {
             torrent.push(b'e');
         }
         torrent.extend(b"4:info");
-        torrent.extend(&self.info);
+        torrent.extend(self.payload.info.iter());
         torrent.push(b'e');
         torrent
     }
