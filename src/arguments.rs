@@ -23,6 +23,7 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("    --max-download-limit RATE", "bytes a second from all peers (0: no limit)"),
     ("-u, --max-upload-limit RATE", "bytes a second to all peers (0: no limit)"),
     ("    --port N", "where peers can come, or the next port (6881)"),
+    ("    --no-lsd", "do not look for peers on the local network"),
     ("    --seed", "stay and give to others until it is stopped"),
     ("    --seed-time MINUTES", "stay for so long once everything is there"),
     ("    --seed-ratio X", "stay until X times the size was sent"),
@@ -72,6 +73,8 @@ pub struct Arguments {
     pub upload_limit: Option<u64>,
     /// Where to listen first.
     pub port: Option<u16>,
+    /// Look for peers on the local network.
+    pub local: bool,
     /// How long to stay once everything is there.
     pub seeding: Option<Seeding>,
     /// Give up after so long without a new piece.
@@ -127,6 +130,7 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
     if port == Some(0) {
         return Err(Fatal::Usage("--port takes 1 to 65535".to_owned()));
     }
+    let local = !typed.contains("--no-lsd");
     let seeding = seeding(&mut typed)?;
     let sandbox = !typed.contains("--no-sandbox");
     let mut seconds = |option| {
@@ -163,6 +167,7 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         download_limit,
         upload_limit,
         port,
+        local,
         seeding,
         patience,
         metadata_patience,
@@ -238,7 +243,7 @@ mod tests {
     fn every_option_is_understood() {
         let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
                     --max-memory 11M --min-free 2G --timeout 9 --no-sandbox \
-                    --metadata-timeout 7 --save-torrent \
+                    --metadata-timeout 7 --save-torrent --no-lsd \
                     --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
@@ -253,6 +258,7 @@ mod tests {
             download_limit: Some(5 << 20),
             upload_limit: Some(20 << 10),
             port: Some(8),
+            local: false,
             seeding: Some(Seeding { time: Some(Duration::from_secs(90)), ratio: Some(2.0) }),
             patience: Some(Duration::from_secs(9)),
             metadata_patience: Some(Duration::from_secs(7)),

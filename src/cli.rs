@@ -193,6 +193,7 @@ fn fetch_link(
         peers: &peers,
         ports: Some(&ports),
         port: ports.first().copied().unwrap_or(0),
+        local: arguments.local,
     };
     let mut outside = Outside::open(directions, &asking, &mut fastrand::Rng::new())?;
     let effort = Effort {
@@ -247,6 +248,7 @@ fn fetch_torrent(
         min_free: arguments.min_free,
         plan,
         ports: ports(arguments),
+        local: arguments.local,
         seeding: arguments.seeding,
         patience: arguments.patience,
         download_limit: arguments.download_limit,

@@ -5,15 +5,15 @@
 //!
 //! ```text
 //! 5  progress arguments cli main  what is shown, what was typed, the exit status
-//! 4  engine/                threads: announcer, discovery, event, listener, outside, recheck, chunk,
-//!                           upload, session, recorder, writer, pool, coordinator, metadata,
+//! 4  engine/                threads: event, announcer, local, discovery, listener, outside, recheck,
+//!                           chunk, upload, session, recorder, writer, pool, coordinator, metadata,
 //!                           download
 //! 3  system/                walls to the OS: buffer, link, signals, allowance, storage, resume,
 //!                           sandbox
 //! 2  policy/                decisions, no I/O, time passed in: memory, rate, bucket, noise, choker,
 //!                           serving, metadata, exchange, pipeline, rarity, picker, blame, swarm,
 //!                           conversation, inquiry, peer_book, origins, tiers
-//! 1  protocol/              bytes <-> values, no I/O: bencode, names, magnet, metainfo, handshake,
+//! 1  protocol/              bytes <-> values, no I/O: bencode, names, lsd, magnet, metainfo, handshake,
 //!                           message, extension, metadata, tracker, tracker_http, tracker_udp,
 //!                           exchange, resume
 //! 0  limits units bitfield text error stopwatch

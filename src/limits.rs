@@ -223,6 +223,25 @@ pub const CONTACT_CHANGES_MAX: usize = 256;
 /// Addresses that peers told and nobody has looked at yet.
 pub const HEARD_WAITING_MAX: usize = 1_000;
 
+/// Torrents of one local announce that are looked at.
+pub const LOCAL_TORRENTS_MAX: usize = 32;
+/// Bytes of a local announce that are read.
+pub const LOCAL_DATAGRAM_MAX_BYTES: usize = 2 << 10;
+/// The local network is told of us this often (BEP 14).
+pub const LOCAL_ANNOUNCE_MS: u32 = 5 * 60 * 1_000;
+/// Peers that are heard of on it in that time.
+pub const LOCAL_PEERS_MAX: usize = 100;
+/// Interfaces on which it is told.
+pub const LOCAL_INTERFACES_MAX: usize = 16;
+/// The highest number that an interface may have to be found.
+pub const LOCAL_INTERFACE_NUMBERS_MAX: u32 = 1_024;
+/// Whether it is over is looked at this often.
+pub const LOCAL_LOOK_MS: u32 = 1_000;
+/// The stack of the thread that listens there.
+pub const LOCAL_STACK_BYTES: usize = 64 << 10;
+/// Peers' addresses that were found and nobody has looked at yet: messages, of one or many.
+pub const FOUND_WAITING_MAX: usize = 64;
+
 // ---- all peers ---------------------------------------------------------------------------------
 
 /// Sessions at once: the threads of the pool, unless `--max-peers` says otherwise.

@@ -14,6 +14,20 @@ pub struct InfoHash(pub [u8; 20]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId(pub [u8; 20]);
 
+impl InfoHash {
+    /// Reads 40 digits of base 16.
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let mut hash = [0; 20];
+        let pairs = digits.as_bytes().as_chunks::<2>();
+        let fits = pairs.0.len() == hash.len() && pairs.1.is_empty();
+        for (byte, pair) in hash.iter_mut().zip(pairs.0) {
+            let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
+            *byte = u8::try_from(16 * high? + low?).ok()?;
+        }
+        fits.then_some(Self(hash))
+    }
+}
+
 impl fmt::Display for InfoHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

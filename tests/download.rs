@@ -104,6 +104,7 @@ fn hybrids_and_what_libtorrent_made_arrive() {
             info_hash: metainfo.info_hash.0,
             piece_length: usize::try_from(metainfo.geometry.piece_length()).unwrap(),
             bytes: Arc::new(bytes),
+            info: Arc::new(metainfo.info().to_vec()),
         });
         let out = Scratch::new(name);
         let address = peer.address().to_string();

@@ -349,11 +349,14 @@ fn large_torrents_are_loaded_and_take_little() {
         let scratch = Scratch::new(name);
         let (path, out) = (scratch.join("x.torrent"), scratch.join("out"));
         fs::write(&path, &bytes).unwrap();
-        let run = program::start(["--max-memory", "1G", &shown(&path), &shown(&out)]);
+        let run = program::start(["--no-lsd", "--max-memory", "1G", &shown(&path), &shown(&out)]);
         let (outcome, most) = run.watch(LIMIT);
         println!("{:?}, {most:?}  {name}", outcome.elapsed);
         // There is nobody to ask, which is said when all else is ready.
-        assert_eq!((outcome.status, outcome.stderr.lines().count()), (Some(6), 1), "{outcome:#?}");
+        outcome.assert_status(6);
+        // A busy machine may take so long that it says how far it is.
+        let said = outcome.stderr.lines().filter(|line| !line.starts_with("checking"));
+        assert_eq!(said.count(), 1, "{outcome:#?}");
         assert_is_little(name, most, bytes.len());
     }
 }

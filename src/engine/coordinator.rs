@@ -13,7 +13,7 @@ use log::{debug, info, warn};
 
 use crate::engine::chunk::ToWriter;
 use crate::engine::discovery::{Discovery, Totals};
-use crate::engine::event::{Ended, Event};
+use crate::engine::event::{Ended, Event, Found};
 use crate::engine::listener::Listener;
 use crate::engine::recorder::{Recorder, Verified};
 use crate::engine::session::{Shared, Visit};
@@ -214,7 +214,7 @@ impl Coordinator<'_> {
 
     fn work(&mut self) -> Result<Instant, Fatal> {
         let events = self.events.clone();
-        let outcomes = self.discovery.outcomes();
+        let (outcomes, found) = (self.discovery.outcomes(), self.discovery.found());
         let signals = self.signals.clone();
         let mut next_tick = Instant::now();
         let mut last_verified = (Instant::now(), self.look().had);
@@ -260,6 +260,11 @@ impl Coordinator<'_> {
                     Ok(event) => self.on_event(event),
                     Err(_) => return Err(Fatal::System("go on", io::Error::other("no threads"))),
                 },
+                recv(found) -> found => {
+                    if let Ok(Found { origin, peers }) = found {
+                        self.discovery.hear(origin, &peers, Instant::now());
+                    }
+                }
                 recv(outcomes) -> announced => {
                     if let Ok(announced) = announced {
                         self.discovery.on_announced(announced, Instant::now());

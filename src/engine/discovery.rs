@@ -4,11 +4,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{debug, warn};
 
 use crate::engine::announcer::{Announced, Announcer, Job};
-use crate::limits::{FAREWELL_BUDGET_MS, NUMWANT};
+use crate::engine::event::Found;
+use crate::engine::local::Local;
+use crate::limits::{FAREWELL_BUDGET_MS, FOUND_WAITING_MAX, NUMWANT};
 use crate::policy::origins::Origin;
 use crate::policy::peer_book::PeerBook;
 use crate::policy::tiers::Tiers;
@@ -40,17 +42,50 @@ pub struct Discovery {
     pub book: PeerBook,
     /// Nobody but trackers and the user is to name any.
     private: bool,
+    /// Where others tell what they found, and where that comes out.
+    finders: Sender<Found>,
+    found: Receiver<Found>,
+    /// The thread that looks at the local network.
+    local: Option<Local>,
 }
 
 impl Discovery {
     /// Asks these trackers, on these threads.
     pub fn new(announcer: Option<Announcer>, tiers: Tiers, announce: AnnounceRequest) -> Self {
-        Self { announcer, tiers, announce, book: PeerBook::default(), private: false }
+        // Nobody waits here: what there is no room for is lost.
+        let (finders, found) = bounded(FOUND_WAITING_MAX);
+        let book = PeerBook::default();
+        Self { announcer, tiers, announce, book, private: false, finders, found, local: None }
     }
 
-    /// The torrent is known now.
+    /// The torrent is known now. In a private one nobody else is asked.
     pub fn is_private(&mut self, private: bool) {
         self.private = private;
+        if private {
+            self.local = None;
+        }
+    }
+
+    /// Looks for peers on the local network, unless the torrent is private.
+    pub fn look_around(&mut self) {
+        if self.private {
+            return;
+        }
+        let AnnounceRequest { info_hash, port, .. } = self.announce;
+        match Local::spawn(info_hash, port, self.finders.clone()) {
+            Ok(local) => self.local = Some(local),
+            Err(error) => debug!("peers on the local network are not found: {error}"),
+        }
+    }
+
+    /// Whether peers are looked for where nobody was named.
+    pub fn looks_around(&self) -> bool {
+        self.local.is_some()
+    }
+
+    /// What others than trackers find, for [`Self::hear`].
+    pub fn found(&self) -> Receiver<Found> {
+        self.found.clone()
     }
 
     /// Somebody named peers. Returns how many of them are new.

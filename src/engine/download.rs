@@ -52,6 +52,8 @@ pub struct Options {
     pub plan: Plan,
     /// Where peers may come, the first that is free; and what trackers are told if none can be had.
     pub ports: Vec<u16>,
+    /// Whether peers on the local network are looked for.
+    pub local: bool,
     /// Whether to stay once everything is there.
     pub seeding: Option<Seeding>,
     /// The run ends when no piece was verified for this long.
@@ -209,8 +211,9 @@ fn start<'a>(
 ) -> Result<Coordinator<'a>, Fatal> {
     let plan = options.plan;
     let mut rng = fastrand::Rng::new();
-    let nobody = Tiers::new(&metainfo.tiers, &mut rng).is_empty() && options.peers.is_empty();
-    if nobody && outside.is_none() && options.seeding.is_none() {
+    let named = !Tiers::new(&metainfo.tiers, &mut rng).is_empty() || !options.peers.is_empty();
+    let looks_around = options.local && !metainfo.private;
+    if !named && !looks_around && outside.is_none() && options.seeding.is_none() {
         let why = "the torrent names no HTTP or UDP tracker; give a peer with --peer";
         return Err(Fatal::NobodyToAsk(why.to_owned()));
     }
@@ -255,6 +258,7 @@ fn start<'a>(
                 peers: &options.peers,
                 ports: listens.then_some(&options.ports),
                 port: options.ports.first().copied().unwrap_or(0),
+                local: options.local,
             };
             Outside::open(directions, &plan, &mut rng)?
         }

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use crate::error::Fatal;
 use crate::policy::conversation::SessionEnd;
+use crate::policy::origins::Origin;
 use crate::units::SessionId;
 
 /// Something happened.
@@ -37,4 +38,13 @@ pub struct Ended {
     pub brought: bool,
     /// Why it ended.
     pub end: SessionEnd,
+}
+
+/// Peers that somebody other than a tracker knows of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Who.
+    pub origin: Origin,
+    /// Where they are.
+    pub peers: Vec<SocketAddr>,
 }

@@ -18,7 +18,7 @@ use log::{debug, info, warn};
 
 use crate::engine::coordinator::Progress;
 use crate::engine::discovery::Totals;
-use crate::engine::event::{Ended, Event};
+use crate::engine::event::{Ended, Event, Found};
 use crate::engine::outside::Outside;
 use crate::engine::session::{self, Visit};
 use crate::error::Fatal;
@@ -164,6 +164,7 @@ impl Inquiries {
     ) -> Result<Vec<u8>, Fatal> {
         info!("asking peers what the torrent is");
         let (outcomes, events) = (outside.discovery.outcomes(), outside.events.clone());
+        let found = outside.discovery.found();
         let hears = self.hears.clone();
         let mut next_tick = self.began;
         let mut next_complaint = self.began + COMPLAINT;
@@ -194,6 +195,11 @@ impl Inquiries {
                         && self.guests.len() < GUESTS_WAITING_MAX
                     {
                         self.guests.push_back(Visit { address, came: Some(stream) });
+                    }
+                }
+                recv(found) -> found => {
+                    if let Ok(Found { origin, peers }) = found {
+                        outside.discovery.hear(origin, &peers, Instant::now());
                     }
                 }
                 recv(outcomes) -> announced => {

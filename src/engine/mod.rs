@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod download;
 pub mod event;
 pub mod listener;
+pub mod local;
 pub mod metadata;
 pub mod outside;
 pub mod pool;

@@ -52,6 +52,8 @@ pub struct Directions<'a> {
     pub ports: Option<&'a [u16]>,
     /// What trackers are told if none is.
     pub port: u16,
+    /// Whether peers on the local network are looked for.
+    pub local: bool,
 }
 
 impl Outside {
@@ -64,7 +66,7 @@ impl Outside {
         plan: &Plan,
         rng: &mut fastrand::Rng,
     ) -> Result<Self, Fatal> {
-        let Directions { info_hash, tiers, private, peers, ports, port } = directions;
+        let Directions { info_hash, tiers, private, peers, ports, port, local } = directions;
         let tiers = Tiers::new(tiers, rng);
         let announcer = match tiers.width() {
             0 => None,
@@ -94,13 +96,17 @@ impl Outside {
         let mut discovery = Discovery::new(announcer, tiers, announce);
         discovery.is_private(private);
         discovery.hear(Origin::User, peers, Instant::now());
+        if local && listener.is_some() {
+            discovery.look_around();
+        }
         let handshake = Handshake { info_hash, peer_id, fast: true, extended: true };
         Ok(Self { handshake, discovery, listener, report, events })
     }
 
     /// Nobody is there to be asked, and nobody will come.
     pub fn is_empty(&self) -> bool {
-        self.discovery.tiers.is_empty() && self.discovery.book.known() == 0
+        let Discovery { tiers, book, .. } = &self.discovery;
+        tiers.is_empty() && book.known() == 0 && !self.discovery.looks_around()
     }
 
     /// Where it listens.

@@ -11,6 +11,8 @@ pub enum Origin {
     Tracker,
     /// A peer (BEP 11).
     Peer,
+    /// The peer itself, on the local network (BEP 14).
+    Local,
 }
 
 impl Origin {
@@ -18,6 +20,7 @@ impl Origin {
     pub fn is_heard(self, private: bool, known: usize) -> bool {
         match self {
             Self::User | Self::Tracker => true,
+            Self::Local => !private,
             // Whoever invents addresses must not keep those of a tracker out.
             Self::Peer => !private && known < HEARSAY_ADDRESSES_MAX,
         }
@@ -34,6 +37,7 @@ mod tests {
         assert_eq!(heard(Origin::User), [true, true]);
         assert_eq!(heard(Origin::Tracker), [true, true]);
         assert_eq!(heard(Origin::Peer), [true, false]);
+        assert_eq!(heard(Origin::Local), [true, false]);
     }
 
     #[test]

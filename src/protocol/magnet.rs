@@ -111,33 +111,31 @@ fn read_topic(topic: &str) -> Topic {
     }
     let Some(digits) = begins(V1) else { return Topic::Other };
     let hash = match digits.len() {
-        40 => number(digits.as_bytes(), 4),
-        32 => number(digits.as_bytes(), 5),
-        _ => None,
+        32 => from_base_32(digits),
+        _ => InfoHash::from_hex(digits),
     };
     let wrong = || "its info-hash is neither 40 digits of base 16 nor 32 of base 32".to_owned();
-    Topic::V1(hash.map(InfoHash).ok_or_else(wrong))
+    Topic::V1(hash.ok_or_else(wrong))
 }
 
-/// 160 bits of digits with so many bits each: 4 for base 16, 5 for base 32 (RFC 4648).
-fn number(digits: &[u8], bits: u32) -> Option<[u8; 20]> {
+/// 160 bits in 32 digits of base 32 (RFC 4648).
+fn from_base_32(digits: &str) -> Option<InfoHash> {
     let mut bytes = Vec::with_capacity(20);
     let (mut gathered, mut count) = (0_u32, 0);
-    for digit in digits {
-        let value = match (bits, digit.to_ascii_lowercase()) {
-            (4, digit) => char::from(digit).to_digit(16)?,
-            (_, letter @ b'a'..=b'z') => u32::from(letter - b'a'),
-            (_, digit @ b'2'..=b'7') => u32::from(digit - b'2') + 26,
+    for digit in digits.bytes() {
+        let value = match digit.to_ascii_lowercase() {
+            letter @ b'a'..=b'z' => letter - b'a',
+            digit @ b'2'..=b'7' => digit - b'2' + 26,
             _ => return None,
         };
-        gathered = gathered << bits | value;
-        count += bits;
+        gathered = gathered << 5 | u32::from(value);
+        count += 5;
         if count >= 8 {
             count -= 8;
             bytes.push(u8::try_from(gathered >> count & 0xff).ok()?);
         }
     }
-    bytes.try_into().ok()
+    bytes.try_into().ok().map(InfoHash)
 }
 
 /// Files by number and range: `0,2,4-8`.

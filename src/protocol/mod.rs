@@ -4,6 +4,7 @@ pub mod bencode;
 pub mod exchange;
 pub mod extension;
 pub mod handshake;
+pub mod lsd;
 pub mod magnet;
 pub mod message;
 pub mod metadata;

@@ -75,6 +75,7 @@ fn payload(fixtures: &Path, metainfo: &Metainfo) -> Result<Payload, Box<dyn Erro
         info_hash: metainfo.info_hash.0,
         piece_length: usize::try_from(metainfo.geometry.piece_length())?,
         bytes: Arc::new(bytes),
+        info: Arc::new(metainfo.info().to_vec()),
     })
 }
 
