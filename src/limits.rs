@@ -223,6 +223,8 @@ pub const CONTACT_CHANGES_MAX: usize = 256;
 /// Addresses that peers told and nobody has looked at yet.
 pub const HEARD_WAITING_MAX: usize = 1_000;
 
+/// Nodes of the DHT that peers told and nobody has looked at yet.
+pub const NODES_WAITING_MAX: usize = 64;
 /// Torrents of one local announce that are looked at.
 pub const LOCAL_TORRENTS_MAX: usize = 32;
 /// Bytes of a local announce that are read.

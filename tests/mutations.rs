@@ -151,6 +151,21 @@ fn damaged_extension_handshakes_are_refused_or_safe() {
 }
 
 #[test]
+fn damaged_hearsay_is_refused_or_safe() {
+    check(&corpus("hearsay"), checks::hearsay, 20_000, 1_000);
+}
+
+#[test]
+fn damaged_magnet_links_are_refused_or_safe() {
+    check(&corpus("magnet"), checks::magnet, 20_000, 1_000);
+}
+
+#[test]
+fn damaged_talk_of_what_a_torrent_is_is_refused_or_safe() {
+    check(&corpus("inquiry"), checks::inquiry, 3_000, 500);
+}
+
+#[test]
 fn damaged_answers_over_http_are_refused_or_safe() {
     check(&corpus("http_answer"), checks::http_answer, 20_000, 1_000);
 }

@@ -99,7 +99,7 @@ impl Outside {
         if local && listener.is_some() {
             discovery.look_around();
         }
-        let handshake = Handshake { info_hash, peer_id, fast: true, extended: true };
+        let handshake = Handshake { info_hash, peer_id, fast: true, extended: true, dht: false };
         Ok(Self { handshake, discovery, listener, report, events })
     }
 

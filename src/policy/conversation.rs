@@ -32,8 +32,8 @@ use crate::protocol::message::{Garbled, Message, Range};
 use crate::protocol::metadata;
 use crate::units::{Block, Geometry, PieceIndex, SessionId};
 
-/// Bytes of what stands before the extension handshake, the bits of a bitfield not counted.
-const MESSAGES_FIRST_BYTES: usize = 16;
+/// Bytes of what stands around the extension handshake, the bits of a bitfield not counted.
+const MESSAGES_FIRST_BYTES: usize = 24;
 const SNUB: Duration = Duration::from_millis(SNUB_MS as u64);
 const SNUBS: Duration = Duration::from_millis(SNUBS_MS as u64);
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS as u64);
@@ -152,6 +152,10 @@ pub struct Conversation {
     is_told_of: bool,
     exchange: Exchange,
     heard: Vec<SocketAddr>,
+    /// Both sides have a node of the DHT.
+    dht: bool,
+    /// Where the peer's is, if it just said so.
+    node: Option<SocketAddr>,
     lending: Lending,
     /// It wants what we have.
     wants: bool,
@@ -232,6 +236,8 @@ impl Conversation {
             is_told_of: false,
             exchange: Exchange::default(),
             heard: Vec::new(),
+            dht: ours.dht && theirs.dht,
+            node: None,
             lending: Lending::default(),
             wants: false,
             asks: Vec::new(),
@@ -306,6 +312,9 @@ impl Conversation {
             _ => Message::Bitfield(had.as_bytes()).encode(&mut self.outbox),
         }
         self.outbox.extend_from_slice(&hello);
+        if let Some(port) = swarm.dht_port.filter(|_| self.dht) {
+            Message::Port(port).encode(&mut self.outbox);
+        }
     }
 
     /// Leaves the swarm: everything that is under way goes back, and so do the permits of the
@@ -514,7 +523,8 @@ impl Conversation {
                 self.heard.append(&mut self.exchange.on_message(payload, now));
             }
             // Hints are not followed.
-            Message::KeepAlive | Message::Suggest(_) | Message::Port(_) => {}
+            Message::KeepAlive | Message::Suggest(_) => {}
+            Message::Port(port) => self.node = self.host.map(|host| SocketAddr::new(host, port)),
             Message::Extended(_, payload) | Message::Unknown(_, payload) => length = payload.len(),
         }
         self.hear_noise(length, now).map(|()| None)
@@ -922,6 +932,9 @@ impl Conversation {
             return;
         }
         swarm.hear_of(heard);
+        if let Some(node) = self.node.take() {
+            swarm.hear_of_node(node);
+        }
         // It has told by then whether it is a seed.
         if let Some(address) = self.contact.filter(|_| !self.is_told_of && self.has_told) {
             let is_seed = self.takes_nothing();
@@ -1179,6 +1192,7 @@ mod tests {
             peer_id: PeerId(peer_id),
             fast: true,
             extended: false,
+            dht: true,
         };
         let (ours, theirs) = (hand([1; 20]), hand([2; 20]));
         let mut peer = Conversation::new(SessionId(id), swarm.geometry(), &ours, &theirs, now);
@@ -1437,6 +1451,7 @@ mod tests {
             peer_id: PeerId([2; 20]),
             fast: true,
             extended: false,
+            dht: true,
         };
         let mut conversation = Conversation::new(SessionId(1), geometry, &hand, &hand, now);
         conversation.join(&mut swarm);

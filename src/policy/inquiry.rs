@@ -224,7 +224,7 @@ mod tests {
 
     fn theirs(extended: bool) -> Handshake {
         let (info_hash, peer_id) = (InfoHash([1; 20]), PeerId([2; 20]));
-        Handshake { info_hash, peer_id, fast: true, extended }
+        Handshake { info_hash, peer_id, fast: true, extended, dht: false }
     }
 
     fn info() -> Vec<u8> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::bitfield::Bitfield;
-use crate::limits::HEARD_WAITING_MAX;
+use crate::limits::{HEARD_WAITING_MAX, NODES_WAITING_MAX};
 use crate::policy::choker::{self, Candidate, Choker};
 use crate::policy::exchange::Contacts;
 use crate::policy::picker::Picker;
@@ -37,9 +37,12 @@ pub struct Swarm {
     pub metainfo: Option<Arc<Metainfo>>,
     /// Where we listen, if we do.
     pub port: Option<u16>,
+    /// Where our node of the DHT is, if we have one.
+    pub dht_port: Option<u16>,
     /// Peers that come and go, to be told of.
     pub contacts: Contacts,
     heard: Vec<SocketAddr>,
+    nodes: Vec<SocketAddr>,
     had_bytes: u64,
     geometry: Geometry,
     epoch: Instant,
@@ -105,8 +108,10 @@ impl Swarm {
             upload_limit_per_s: None,
             metainfo: None,
             port: None,
+            dht_port: None,
             contacts: Contacts::default(),
             heard: Vec::new(),
+            nodes: Vec::new(),
             geometry,
             epoch,
             verified: Vec::with_capacity(missing),
@@ -245,6 +250,18 @@ impl Swarm {
     pub fn hear_of(&mut self, peers: Vec<SocketAddr>) {
         let room = HEARD_WAITING_MAX - self.heard.len().min(HEARD_WAITING_MAX);
         self.heard.extend(peers.into_iter().take(room));
+    }
+
+    /// A peer has its node of the DHT there (BEP 5, "port").
+    pub fn hear_of_node(&mut self, node: SocketAddr) {
+        if self.nodes.len() < NODES_WAITING_MAX {
+            self.nodes.push(node);
+        }
+    }
+
+    /// Takes where peers have their nodes.
+    pub fn take_nodes(&mut self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.nodes)
     }
 
     /// Takes what peers told of peers.

@@ -11,6 +11,8 @@ const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 const EXTENDED_BIT: u8 = 0x10;
 /// Reserved byte 7, BEP 6: the fast extension.
 const FAST_BIT: u8 = 0x04;
+/// Reserved byte 7, BEP 5: the DHT.
+const DHT_BIT: u8 = 0x01;
 
 /// What one side says first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +25,8 @@ pub struct Handshake {
     pub fast: bool,
     /// It speaks the extension protocol (BEP 10).
     pub extended: bool,
+    /// It has a node of the DHT (BEP 5).
+    pub dht: bool,
 }
 
 impl Handshake {
@@ -35,7 +39,8 @@ impl Handshake {
         protocol.copy_from_slice(PROTOCOL);
         let extended = if self.extended { EXTENDED_BIT } else { 0 };
         let fast = if self.fast { FAST_BIT } else { 0 };
-        reserved.copy_from_slice(&[0, 0, 0, 0, 0, extended, 0, fast]);
+        let dht = if self.dht { DHT_BIT } else { 0 };
+        reserved.copy_from_slice(&[0, 0, 0, 0, 0, extended, 0, fast | dht]);
         info_hash.copy_from_slice(&self.info_hash.0);
         peer_id.copy_from_slice(&self.peer_id.0);
         bytes
@@ -52,6 +57,7 @@ impl Handshake {
             peer_id: PeerId(*peer_id),
             fast: reserved[7] & FAST_BIT != 0,
             extended: reserved[5] & EXTENDED_BIT != 0,
+            dht: reserved[7] & DHT_BIT != 0,
         })
     }
 
@@ -68,17 +74,19 @@ mod tests {
 
     #[test]
     fn both_directions_agree_and_bits_are_where_the_specifications_put_them() {
-        for (fast, extended) in [(false, false), (true, false), (false, true), (true, true)] {
+        for bits in 0..8 {
+            let [fast, extended, dht] = [1, 2, 4].map(|bit| bits & bit != 0);
             let said = Handshake {
                 info_hash: InfoHash([7; 20]),
                 peer_id: PeerId(*b"-RU0100-abcdefghijkl"),
                 fast,
                 extended,
+                dht,
             };
             let bytes = said.encode();
             assert_eq!(&bytes[..20], b"\x13BitTorrent protocol");
             assert_eq!(bytes[25], if extended { 0x10 } else { 0 });
-            assert_eq!(bytes[27], if fast { 0x04 } else { 0 });
+            assert_eq!(bytes[27], if fast { 0x04 } else { 0 } | if dht { 0x01 } else { 0 });
             assert_eq!(Handshake::decode(&bytes), Some(said));
         }
     }
@@ -88,7 +96,7 @@ mod tests {
         let mut bytes = [0xff; HANDSHAKE_LENGTH];
         bytes[..20].copy_from_slice(PROTOCOL);
         let read = Handshake::decode(&bytes).unwrap();
-        assert!(read.fast && read.extended);
+        assert!(read.fast && read.extended && read.dht);
     }
 
     #[test]

@@ -332,6 +332,7 @@ mod tests {
             peer_id: PeerId([2; 20]),
             fast: true,
             extended: true,
+            dht: false,
         };
         let theirs = Handshake { peer_id: PeerId([3; 20]), fast: false, ..ours };
         let other_torrent = Handshake { info_hash: InfoHash([9; 20]), ..theirs };

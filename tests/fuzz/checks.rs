@@ -15,24 +15,31 @@ use rusty_torrent::bitfield::Bitfield;
 use rusty_torrent::error::{Fatal, Status};
 use rusty_torrent::limits::{
     ANNOUNCE_INTERVAL_MAX_S, ANNOUNCE_INTERVAL_MIN_S, BENCODE_DEPTH_MAX, BLOCK_LENGTH,
-    EXTENDED_LENGTH_MAX_BYTES, FILES_MAX, FOREIGN_TEXT_MAX_CHARS, MESSAGE_KEPT_MAX_BYTES,
+    EXCHANGE_HEARD_MAX, EXCHANGED_MAX, EXTENDED_LENGTH_MAX_BYTES, FILES_MAX,
+    FOREIGN_TEXT_MAX_CHARS, INQUIRY_MESSAGE_MAX_BYTES, LOCAL_TORRENTS_MAX, MESSAGE_KEPT_MAX_BYTES,
     NAME_LENGTH_MAX_BYTES, OUTBOX_MAX_BYTES, PATH_DEPTH_MAX, PATH_LENGTH_MAX_BYTES,
     PEERS_PER_REPLY_MAX, PIECE_LENGTH_MAX_BYTES, RENAMED_MAX, REQUESTS_IN_FLIGHT_MAX,
     SESSION_STACK_BYTES, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES, TRACKER_ID_MAX_BYTES, TRACKERS_MAX,
     URL_LENGTH_MAX_BYTES,
 };
 use rusty_torrent::policy::conversation::{Conversation, Received};
+use rusty_torrent::policy::inquiry::Inquiry;
 use rusty_torrent::policy::memory::{Needs, Plan};
+use rusty_torrent::policy::metadata::Gathering;
 use rusty_torrent::policy::pipeline::Pipeline;
 use rusty_torrent::policy::swarm::Swarm;
 use rusty_torrent::protocol::bencode::{Item, Value};
+use rusty_torrent::protocol::exchange;
 use rusty_torrent::protocol::extension::Hello;
 use rusty_torrent::protocol::handshake::{HANDSHAKE_LENGTH, Handshake};
+use rusty_torrent::protocol::lsd::Announce;
+use rusty_torrent::protocol::magnet::Magnet;
 use rusty_torrent::protocol::message::{Garbled, Message, PIECE_HEADER_LENGTH};
+use rusty_torrent::protocol::metadata;
 use rusty_torrent::protocol::metainfo::{FileKind, Measures, Metainfo};
 use rusty_torrent::protocol::resume::{FileState, Record};
 use rusty_torrent::protocol::tracker::{
-    AnnounceReply, AnnounceRequest, Scheme, TrackerError, shown,
+    AnnounceReply, AnnounceRequest, Scheme, TrackerError, shown, usable_peers,
 };
 use rusty_torrent::protocol::tracker_http::{announce_url, parse_reply};
 use rusty_torrent::protocol::tracker_udp::{
@@ -47,6 +54,8 @@ use crate::heap;
 /// Nothing of all that is counted by the piece.
 const NOTHING: Plan =
     Plan { peers: 0, chunks: 0, begun: 0, announcers: 0, farewells: 0, checkers: 0 };
+/// Bytes of the longest info dictionary that is asked for.
+const INQUIRED_MAX_BYTES: usize = 64 << 10;
 /// What a text for people may cost, in whatever place.
 const TEXT_BYTES: usize = 16 << 10;
 
@@ -467,7 +476,7 @@ pub fn messages(data: &[u8]) -> bool {
 
 fn ours() -> Handshake {
     let info_hash = InfoHash([7; 20]);
-    Handshake { info_hash, peer_id: PeerId([8; 20]), fast: true, extended: true }
+    Handshake { info_hash, peer_id: PeerId([8; 20]), fast: true, extended: true, dht: true }
 }
 
 /// The handshake that `data` begins with, and the rest; all is the rest if it is none.
@@ -618,6 +627,69 @@ pub fn extension(data: &[u8]) -> bool {
         assert!(hello.reqq.is_none_or(|reqq| pipeline.depth() <= reqq.max(1)));
     }
     true
+}
+
+/// Any bytes as what a peer says of the torrent or of peers, or as what comes from the local network.
+pub fn hearsay(data: &[u8]) -> bool {
+    let (told, most) = heap::most(|| exchange::decode(data));
+    assert!(most <= 3 * EXCHANGED_MAX * 48, "{most} bytes");
+    if let Some(peers) = &told {
+        assert!(peers.len() <= EXCHANGED_MAX && usable_peers(peers.iter().copied()) == *peers);
+    }
+    let block = metadata::Message::decode(data);
+    if let Some(message) = &block {
+        let again = message.encode(7);
+        assert_eq!(metadata::Message::decode(&again).as_ref(), Some(message));
+    }
+    let (announce, most) = heap::most(|| Announce::decode(data));
+    assert!(most <= data.len() + 3 * LOCAL_TORRENTS_MAX * 20 + TEXT_BYTES, "{most} bytes");
+    if let Some(announce) = &announce {
+        let written = announce.encode("group");
+        assert_eq!(Announce::decode(&written).map(|again| again.port), Some(announce.port));
+    }
+    announce.is_some() || block.is_some() || told.is_some_and(|told| !told.is_empty())
+}
+
+/// Any bytes as a magnet link.
+pub fn magnet(data: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(data);
+    let (magnet, most) = heap::most(|| Magnet::parse(&text));
+    assert!(most <= 16 * text.len() + TEXT_BYTES, "{most} bytes of {}", text.len());
+    let Ok(magnet) = magnet else { return false };
+    assert!(Magnet::is_meant(&text));
+    let urls = magnet.tiers.iter().flatten().chain(&magnet.web_seeds).chain(&magnet.peers);
+    for url in urls {
+        assert!(!url.is_empty() && url.len() <= URL_LENGTH_MAX_BYTES);
+        assert!(!url.contains(char::is_whitespace) && !url.contains(char::is_control));
+    }
+    true
+}
+
+/// Any bytes as what a peer says that is asked what the torrent is.
+pub fn inquiry(data: &[u8]) -> bool {
+    let begin = Instant::now();
+    let (mut now, mut blocks) = (begin, 0);
+    let ((), most) = heap::most(|| {
+        let mut gathering = Gathering::new(InfoHash([1; 20]), INQUIRED_MAX_BYTES, now);
+        let Ok(mut talk) = Inquiry::new(SessionId(1), &ours(), Some(1), now) else { return };
+        for bytes in data.chunks(1_000) {
+            now += Duration::from_millis(20);
+            if talk.on_read(bytes, &mut gathering, now).is_err() {
+                break;
+            }
+            if talk.ask(&mut gathering, now).is_err() {
+                break;
+            }
+            assert!(talk.outbox().len() <= 2 * INQUIRY_MESSAGE_MAX_BYTES);
+            talk.outbox().clear();
+            blocks = blocks.max(gathering.progress().1);
+            assert!(talk.take_heard().len() <= EXCHANGE_HEARD_MAX);
+        }
+        gathering.on_leave(SessionId(1), now);
+    });
+    let allowed = 2 * INQUIRED_MAX_BYTES + 8 * INQUIRY_MESSAGE_MAX_BYTES;
+    assert!(most <= allowed, "{most} of {allowed} bytes");
+    blocks > 0
 }
 
 // ---- the resume record -------------------------------------------------------------------------

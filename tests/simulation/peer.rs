@@ -190,6 +190,7 @@ impl Peer {
             peer_id: PeerId(*b"-SIM000-abcdefghijkl"),
             fast: self.nature.fast,
             extended: self.nature.reqq.is_some(),
+            dht: false,
         }
     }
 

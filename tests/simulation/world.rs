@@ -328,6 +328,7 @@ impl World {
             peer_id: PeerId([1; 20]),
             fast: true,
             extended: true,
+            dht: false,
         };
         let geometry = self.plan.geometry;
         let mut conversation = Conversation::new(id, geometry, &ours, &theirs, self.time());
