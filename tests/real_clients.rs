@@ -52,6 +52,7 @@ const TRANSMISSION: Client = ("transmission", transmission_line);
 const QBITTORRENT: Client = ("qbittorrent", qbittorrent_line);
 const RTORRENT: Client = ("rtorrent", rtorrent_line);
 const LIBTORRENT: Client = ("libtorrent", libtorrent_line);
+const RQBIT: Client = ("rqbit", rqbit_line);
 
 /// What a client is to seed or to fetch, and where it may write.
 struct Job<'a> {
@@ -171,6 +172,17 @@ fn libtorrent_line(job: &Job<'_>) -> Command {
     line
 }
 
+fn rqbit_line(job: &Job<'_>) -> Command {
+    let install = "cargo install rqbit --locked --no-default-features --features rust-tls";
+    let mut line = client("rqbit", install);
+    line.args(["--disable-dht", "--disable-lsd", "--disable-upnp-port-forward", "--ipv4-only"])
+        .args(["--listen-ip=0.0.0.0", &format!("--listen-port={}", job.port)])
+        .args(["download", "--disable-http-api", "--overwrite", "--output-folder"])
+        .arg(job.payload)
+        .args(job.torrents);
+    line
+}
+
 /// The client's command, if it is installed.
 fn client(name: &str, install: &str) -> Command {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -242,9 +254,28 @@ fn libtorrent_fetches() {
 }
 
 #[test]
-#[ignore = "needs real clients: all of them"]
+#[ignore = "needs real clients: rqbit"]
+fn rqbit() {
+    seeds_to_us("rqbit", RQBIT);
+}
+
+#[test]
+#[ignore = "needs real clients: rqbit"]
+fn rqbit_fetches() {
+    fetch_from_us("rqbit_fetches", &[RQBIT]);
+}
+
+#[test]
+#[ignore = "needs real clients: all of them but rqbit"]
 fn all_of_them_fetch() {
     fetch_from_us("all_of_them_fetch", &[ARIA2, TRANSMISSION, QBITTORRENT, RTORRENT, LIBTORRENT]);
+}
+
+#[test]
+#[ignore = "needs real clients: all of them and rqbit"]
+fn all_of_them_and_rqbit_fetch() {
+    let clients = [ARIA2, TRANSMISSION, QBITTORRENT, RTORRENT, LIBTORRENT, RQBIT];
+    fetch_from_us("all_of_them_and_rqbit_fetch", &clients);
 }
 
 // ---- the tests ---------------------------------------------------------------------------------
