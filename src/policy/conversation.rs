@@ -162,6 +162,8 @@ pub struct Conversation {
     /// What it has asked for since the last turn.
     asks: Vec<Block>,
     // Ours.
+    /// It was told that we have everything.
+    told_all: bool,
     chokes: bool,
     serving: Serving,
     sent_bytes: u64,
@@ -241,6 +243,7 @@ impl Conversation {
             lending: Lending::default(),
             wants: false,
             asks: Vec::new(),
+            told_all: false,
             chokes: true,
             serving: Serving::default(),
             sent_bytes: 0,
@@ -293,15 +296,10 @@ impl Conversation {
         self.log_counted = swarm.verified().len();
         self.log_told = self.log_counted;
         let had = swarm.picker.had();
+        self.told_all = had.is_full();
         let mut hello = Vec::new();
         if self.extended {
-            let ours = Ours {
-                upload_only: had.is_full(),
-                metadata_bytes: swarm.metainfo.as_ref().map(|metainfo| metainfo.info().len()),
-                exchange: swarm.is_public(),
-                port: swarm.port,
-            };
-            ours.encode(&mut hello);
+            ours(swarm).encode(&mut hello);
         }
         // What we have must be the first message.
         self.outbox.reserve_exact(had.as_bytes().len() + MESSAGES_FIRST_BYTES + hello.len());
@@ -727,6 +725,7 @@ impl Conversation {
         self.return_blocks(swarm);
         self.end_idle_jobs(swarm, permits);
         self.tell_haves(swarm);
+        self.tell_all(swarm);
         self.say_interest();
         self.trade(swarm, now);
         self.lend(swarm);
@@ -893,6 +892,16 @@ impl Conversation {
             if !self.have.has(*piece) {
                 Message::Have(piece.get()).encode(&mut self.outbox);
             }
+        }
+    }
+
+    /// Tells the peer once that we have everything (BEP 21): it did not hear of the pieces that it
+    /// has itself, and if it has them all, it has no reason to stay.
+    fn tell_all(&mut self, swarm: &Swarm) {
+        let news = self.extended && !self.told_all && swarm.picker.is_done();
+        if news && self.outbox.len() < OUTBOX_MAX_BYTES {
+            self.told_all = true;
+            ours(swarm).encode(&mut self.outbox);
         }
     }
 
@@ -1169,6 +1178,16 @@ impl Conversation {
             return Err(SessionEnd::Useless);
         }
         Ok(())
+    }
+}
+
+/// What we say about ourselves in the extension handshake, as things are.
+fn ours(swarm: &Swarm) -> Ours {
+    Ours {
+        upload_only: swarm.picker.is_done(),
+        metadata_bytes: swarm.metainfo.as_ref().map(|metainfo| metainfo.info().len()),
+        exchange: swarm.is_public(),
+        port: swarm.port,
     }
 }
 
@@ -1505,6 +1524,42 @@ mod tests {
         };
         assert_eq!(hears(&mut peer, b"d11:upload_onlyi1ee", 0), Ok(vec![]));
         assert_eq!(hears(&mut peer, b"d11:upload_onlyi0ee", 1), Ok(vec![0, 1]));
+    }
+
+    #[test]
+    fn who_did_not_hear_of_each_piece_hears_once_that_all_are_here() {
+        let now = Instant::now();
+        let mut swarm = swarm(4, now);
+        let (mut new, mut old) = (peer(1, &mut swarm, now), peer(2, &mut swarm, now));
+        new.extended = true;
+        for peer in [&mut new, &mut old] {
+            peer.on_message(&Message::Bitfield(&[0b1000_0000]), now).unwrap();
+            peer.outbox.clear();
+        }
+        let told = |peer: &mut Conversation, swarm: &mut Swarm| {
+            peer.reconcile(swarm, &mut Vec::new(), &mut 0, now).unwrap();
+            let (outbox, mut told) = (std::mem::take(peer.outbox()), Vec::new());
+            let mut rest = &outbox[..];
+            while let Some((message, length)) = Message::decode(rest, peer.geometry()).unwrap() {
+                told.extend(match message {
+                    Message::Have(piece) => Some(format!("piece {piece}")),
+                    Message::Extended(extension::HELLO, hello) => {
+                        Some(format!("all: {}", Hello::decode(hello).unwrap().upload_only))
+                    }
+                    _ => None,
+                });
+                rest = &rest[length..];
+            }
+            told
+        };
+        for (piece, to_new, to_old) in
+            [(1, &["piece 1"][..], &["piece 1"][..]), (0, &["all: true"], &[])]
+        {
+            swarm.on_verified(swarm.geometry().piece(piece).unwrap());
+            assert_eq!(told(&mut new, &mut swarm), to_new);
+            assert_eq!(told(&mut old, &mut swarm), to_old);
+        }
+        assert!(told(&mut new, &mut swarm).is_empty());
     }
 
     #[test]
