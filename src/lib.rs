@@ -15,7 +15,7 @@
 //!                           conversation, inquiry, peer_book, origins, tiers
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, lsd, magnet, metainfo, handshake,
 //!                           message, extension, metadata, tracker, tracker_http, tracker_udp,
-//!                           exchange, resume
+//!                           exchange, resume, mse
 //! 0  limits units bitfield text error stopwatch
 //! ```
 

@@ -94,6 +94,8 @@ pub const REQUESTS_IN_FLIGHT_MIN: u32 = 2;
 pub const REQUESTS_QUEUED_MAX: u32 = 250;
 /// Pieces of a peer's allowed-fast set that are remembered (BEP 6 recommends 10).
 pub const ALLOWED_FAST_MAX: usize = 64;
+/// Bytes of each of the pads of an encrypted handshake (MSE, "PadA" to "PadD").
+pub const ENCRYPTION_PAD_MAX_BYTES: usize = 512;
 
 // ---- choosing pieces ---------------------------------------------------------------------------
 

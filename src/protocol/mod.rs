@@ -9,6 +9,7 @@ pub mod magnet;
 pub mod message;
 pub mod metadata;
 pub mod metainfo;
+pub mod mse;
 pub mod names;
 pub mod resume;
 pub mod tracker;
