@@ -96,6 +96,10 @@ impl PeerBook {
         let banned = self.banned.contains(&address.ip());
         let Some(entry) = self.entries.get_mut(&address) else { return };
         entry.answered |= answered;
+        if entry.not_before.is_some() {
+            // It came from there by itself, and has its place in the queue already.
+            return;
+        }
         if banned || matches!(end, SessionEnd::Ourselves | SessionEnd::Content) {
             // The entry stays, without a place in the queue: it is never dialled again.
             return;
@@ -238,6 +242,17 @@ mod tests {
         book.on_end(address(3), &SessionEnd::Ourselves, (true, false), false, now);
         assert_eq!(book.next_at(), None);
         assert!(!book.add(address(2), now) && !book.add(address(3), now));
+    }
+
+    #[test]
+    fn who_came_by_itself_has_one_place_in_the_queue() {
+        let now = Instant::now();
+        let mut book = PeerBook::default();
+        book.add(address(1), now);
+        book.on_end(address(1), &SessionEnd::Closed, (true, true), false, now);
+        assert_eq!((book.answered(), book.next_at()), (1, Some(now)));
+        assert_eq!(book.next(now), Some(address(1)));
+        assert_eq!(book.next_at(), None);
     }
 
     #[test]
