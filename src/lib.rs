@@ -12,7 +12,7 @@
 //!                           sandbox
 //! 2  policy/                decisions, no I/O, time passed in: memory, rate, bucket, noise, choker,
 //!                           serving, metadata, exchange, pipeline, rarity, picker, blame, swarm,
-//!                           conversation, inquiry, peer_book, origins, tiers
+//!                           conversation, inquiry, encryption, peer_book, origins, tiers
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, lsd, magnet, metainfo, handshake,
 //!                           message, extension, metadata, tracker, tracker_http, tracker_udp,
 //!                           exchange, resume, mse

@@ -4,6 +4,7 @@ pub mod blame;
 pub mod bucket;
 pub mod choker;
 pub mod conversation;
+pub mod encryption;
 pub mod exchange;
 pub mod inquiry;
 pub mod memory;

@@ -1,5 +1,6 @@
 //! Decides whom to dial: the addresses that are known, what became of each, when to try again.
-//! Fresh addresses come first, those that failed come back with a growing pause.
+//! Fresh addresses come first, those that failed come back with a growing pause. How each is spoken
+//! to is decided in `encryption`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +10,7 @@ use crate::limits::{
     ADDRESSES_MAX, BANNED_MAX, REDIAL_LONELY_MAX_MS, REDIAL_MAX_MS, REDIAL_MIN_MS,
 };
 use crate::policy::conversation::SessionEnd;
+use crate::policy::encryption::{Encryption, Experience, Manners, Wire};
 
 const REDIAL_MIN: Duration = Duration::from_millis(REDIAL_MIN_MS as u64);
 const REDIAL_MAX: Duration = Duration::from_millis(REDIAL_MAX_MS as u64);
@@ -22,6 +24,7 @@ struct Entry {
     /// Attempts in a row that brought nothing.
     failures: u32,
     answered: bool,
+    manners: Manners,
 }
 
 /// The addresses of a swarm.
@@ -32,9 +35,15 @@ pub struct PeerBook {
     queue: BTreeSet<(Instant, u64, SocketAddr)>,
     banned: BTreeSet<IpAddr>,
     numbered: u64,
+    experience: Experience,
 }
 
 impl PeerBook {
+    /// An empty book, whose peers are spoken to like this.
+    pub fn new(encryption: Encryption) -> Self {
+        Self { experience: Experience::new(encryption), ..Self::default() }
+    }
+
     /// Learns of an address. True if it is new and is kept.
     pub fn add(&mut self, address: SocketAddr, now: Instant) -> bool {
         if self.entries.contains_key(&address) || self.banned.contains(&address.ip()) {
@@ -44,8 +53,13 @@ impl PeerBook {
             return false;
         }
         self.numbered += 1;
-        let entry =
-            Entry { number: self.numbered, not_before: Some(now), failures: 0, answered: false };
+        let entry = Entry {
+            number: self.numbered,
+            not_before: Some(now),
+            failures: 0,
+            answered: false,
+            manners: Manners::default(),
+        };
         self.queue.insert((now, entry.number, address));
         self.entries.insert(address, entry);
         true
@@ -74,8 +88,14 @@ impl PeerBook {
         self.queue.remove(&(not_before, number, address));
         if let Some(entry) = self.entries.get_mut(&address) {
             entry.not_before = None;
+            entry.manners.dial(&self.experience);
         }
         Some(address)
+    }
+
+    /// How the address is spoken to that [`PeerBook::next`] named.
+    pub fn wire(&self, address: SocketAddr) -> Wire {
+        self.entries.get(&address).map_or(Wire::default(), |entry| entry.manners.dialled())
     }
 
     /// When the next address may be dialled.
@@ -102,6 +122,11 @@ impl PeerBook {
         }
         if banned || matches!(end, SessionEnd::Ourselves | SessionEnd::Content) {
             // The entry stays, without a place in the queue: it is never dialled again.
+            return;
+        }
+        if entry.manners.on_end(answered, end, &mut self.experience) {
+            entry.not_before = Some(now);
+            self.queue.insert((now, entry.number, address));
             return;
         }
         entry.failures = if brought { 0 } else { entry.failures.saturating_add(1) };
@@ -253,6 +278,28 @@ mod tests {
         assert_eq!((book.answered(), book.next_at()), (1, Some(now)));
         assert_eq!(book.next(now), Some(address(1)));
         assert_eq!(book.next_at(), None);
+    }
+
+    #[test]
+    fn who_hangs_up_is_dialled_encrypted_at_once_and_fails_once_in_both_ways() {
+        let now = Instant::now();
+        let mut book = PeerBook::new(Encryption::Prefer);
+        book.add(address(1), now);
+        for (wire, answered, pause) in [
+            (Wire::Plain, false, Duration::ZERO),
+            (Wire::Encrypted, false, REDIAL_MIN),
+            (Wire::Plain, false, Duration::ZERO),
+            (Wire::Encrypted, true, 2 * REDIAL_MIN),
+            (Wire::Encrypted, true, 4 * REDIAL_MIN),
+        ] {
+            assert_eq!(book.next(now + REDIAL_MAX), Some(address(1)));
+            assert_eq!(book.wire(address(1)), wire);
+            book.on_end(address(1), &SessionEnd::Closed, (answered, false), false, now);
+            assert_eq!(book.next_at(), Some(now + pause));
+        }
+        book.add(address(2), now);
+        assert_eq!(book.next(now), Some(address(2)));
+        assert_eq!(book.wire(address(2)), Wire::Encrypted, "whoever answered did so encrypted");
     }
 
     #[test]
