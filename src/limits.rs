@@ -96,6 +96,8 @@ pub const REQUESTS_QUEUED_MAX: u32 = 250;
 pub const ALLOWED_FAST_MAX: usize = 64;
 /// Bytes of each of the pads of an encrypted handshake (MSE, "PadA" to "PadD").
 pub const ENCRYPTION_PAD_MAX_BYTES: usize = 512;
+/// Bytes that are encrypted at a time: what of them can't be sent was encrypted for nothing.
+pub const ENCRYPTED_AT_ONCE_BYTES: usize = 16 << 10;
 
 // ---- choosing pieces ---------------------------------------------------------------------------
 

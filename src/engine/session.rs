@@ -19,6 +19,7 @@ use crate::engine::upload::{Stopped, Uploads};
 use crate::limits::{CACHE_LINE_BYTES, CHUNK_LENGTH_BYTES, DIAL_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS};
 use crate::policy::bucket::Bucket;
 use crate::policy::conversation::{Conversation, Received, SessionEnd};
+use crate::policy::encryption::{Encryption, Wire};
 use crate::policy::swarm::Swarm;
 use crate::protocol::handshake::Handshake;
 use crate::protocol::message::{Message, PIECE_HEADER_LENGTH};
@@ -199,12 +200,12 @@ pub fn greet(ours: &Handshake, visit: Visit) -> Result<(Link, Handshake), Sessio
     match visit.came {
         None => {
             let mut link = Link::dial(visit.address, DIAL_TIMEOUT)?;
-            let theirs = link.shake_hands(ours, HANDSHAKE_TIMEOUT)?;
+            let theirs = link.shake_hands(ours, Wire::Plain, HANDSHAKE_TIMEOUT)?;
             Ok((link, theirs))
         }
         Some(stream) => {
             let mut link = Link::accept(stream)?;
-            let theirs = link.be_greeted(ours, HANDSHAKE_TIMEOUT)?;
+            let theirs = link.be_greeted(ours, Encryption::Off, HANDSHAKE_TIMEOUT)?;
             Ok((link, theirs))
         }
     }
@@ -484,7 +485,7 @@ impl Session<'_> {
 
     fn flush(&mut self) -> Result<(), SessionEnd> {
         let room = self.may_give();
-        match self.shared.uploads.flush(&self.link, &mut self.conversation, room) {
+        match self.shared.uploads.flush(&mut self.link, &mut self.conversation, room) {
             Ok(given) => {
                 if room > 0 {
                     self.end_giving(given);

@@ -55,7 +55,7 @@ impl Uploads {
     /// The session or the run is over.
     pub fn flush(
         &self,
-        link: &Link,
+        link: &mut Link,
         talk: &mut Conversation,
         room: usize,
     ) -> Result<usize, Stopped> {
@@ -89,7 +89,7 @@ impl Uploads {
     fn send(
         &self,
         buffer: &mut [u8],
-        link: &Link,
+        link: &mut Link,
         talk: &mut Conversation,
     ) -> Result<(usize, bool), Stopped> {
         // What is half sent is finished before anything else is said.
@@ -103,7 +103,7 @@ impl Uploads {
             true => Stopped::Session(SessionEnd::Lost(std::io::ErrorKind::Other)),
             false => Stopped::Run(fatal),
         })?;
-        let sent = link.write(buffer.get(..length).unwrap_or_default())?;
+        let sent = link.write(buffer.get_mut(..length).unwrap_or_default())?;
         talk.on_served(sent, Instant::now());
         Ok((sent, sent == length))
     }

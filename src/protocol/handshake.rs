@@ -6,7 +6,10 @@ use crate::units::{InfoHash, PeerId};
 /// Bytes of a handshake.
 pub const HANDSHAKE_LENGTH: usize = 68;
 
-const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+/// Bytes of it by which it is told from other protocols.
+pub const PROTOCOL_LENGTH: usize = 20;
+
+const PROTOCOL: &[u8; PROTOCOL_LENGTH] = b"\x13BitTorrent protocol";
 /// Reserved byte 5, BEP 10: the extension protocol.
 const EXTENDED_BIT: u8 = 0x10;
 /// Reserved byte 7, BEP 6: the fast extension.

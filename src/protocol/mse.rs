@@ -57,6 +57,11 @@ impl Ciphers {
         self.incoming.apply(bytes.get_mut(..encrypted).unwrap_or_default());
     }
 
+    /// Whether what is sent is encrypted.
+    pub fn encrypt(&self) -> bool {
+        self.outgoing.is_some()
+    }
+
     /// What encrypts all that is sent. `None`: it is sent as it is.
     pub fn outgoing(&mut self) -> Option<&mut Rc4> {
         self.outgoing.as_mut()
