@@ -23,7 +23,8 @@ use crate::limits::{
     TRACKER_RESOLVE_TIMEOUT_MS, TRACKER_SEND_TIMEOUT_MS, TRACKER_UDP_WAITS_MS,
 };
 use crate::policy::tiers::TrackerIndex;
-use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, Scheme, TrackerError, shown};
+use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, Scheme, TrackerError};
+use crate::protocol::url::shown;
 use crate::units::Count;
 
 /// How long to wait for what; the default is that of `limits`.

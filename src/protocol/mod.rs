@@ -15,3 +15,4 @@ pub mod resume;
 pub mod tracker;
 pub mod tracker_http;
 pub mod tracker_udp;
+pub mod url;

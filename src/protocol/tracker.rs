@@ -10,7 +10,6 @@ use crate::limits::{
     ANNOUNCE_INTERVAL_DEFAULT_S, ANNOUNCE_INTERVAL_MAX_S, ANNOUNCE_INTERVAL_MIN_S,
     PEERS_PER_REPLY_MAX,
 };
-use crate::text::Foreign;
 use crate::units::{InfoHash, PeerId};
 
 /// What an announce reports besides the numbers.
@@ -152,20 +151,6 @@ impl Scheme {
             _ => None,
         }
     }
-}
-
-/// The authority of `url` without user name and password: `host:port` or `host`.
-pub fn host_and_port(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
-}
-
-/// What of `url` may be shown and logged: no password, and nothing of the path or the query, which
-/// may hold a passkey.
-pub fn shown(url: &str) -> String {
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    Foreign::new(&format!("{scheme}://{}", host_and_port(url))).to_string()
 }
 
 /// The pause that a tracker asks for, bounded. `None` is a tracker that names none.
@@ -318,20 +303,6 @@ mod tests {
         ];
         for (url, scheme) in cases {
             assert_eq!(Scheme::of(url), scheme, "{url}");
-        }
-    }
-
-    #[test]
-    fn no_secret_and_no_escape_is_shown() {
-        let cases = [
-            ("https://user:secret@a.example:443/secret/announce?secret", "https://a.example:443"),
-            ("udp://a.example:80?secret", "udp://a.example:80"),
-            ("http://a.example#secret", "http://a.example"),
-            ("http://us@er:secret@[::1]:80/", "http://[::1]:80"),
-            ("http://a\x1b[2J/", "http://a\\u{1b}[2J"),
-        ];
-        for (url, text) in cases {
-            assert_eq!(shown(url), text);
         }
     }
 }

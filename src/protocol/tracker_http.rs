@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::bencode::Value;
 use super::tracker::{
-    AnnounceReply, AnnounceRequest, Event, TrackerError, compact_peers, compact_peers_v6,
-    host_and_port, interval, min_interval, usable_peers,
+    AnnounceReply, AnnounceRequest, Event, TrackerError, compact_peers, compact_peers_v6, interval,
+    min_interval, usable_peers,
 };
+use super::url::{escape_what_no_url_holds, has_host, percent_encode};
 use crate::limits::TRACKER_ID_MAX_BYTES;
 use crate::text::Foreign;
 
@@ -28,7 +29,7 @@ pub fn announce_url(base: &str, request: &AnnounceRequest) -> Result<String, Tra
     let base = base.split('#').next().unwrap_or_default();
     let (scheme, rest) = base.split_once("://").ok_or(TrackerError::BadUrl)?;
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    if !names_a_port_or_none(host_and_port(base)) {
+    if !has_host(base) {
         return Err(TrackerError::BadUrl);
     }
     let mut url = format!("{scheme}://");
@@ -44,13 +45,6 @@ pub fn announce_url(base: &str, request: &AnnounceRequest) -> Result<String, Tra
     }
     push_query(request, &mut url);
     Ok(url)
-}
-
-/// Whether there is a host, and what follows it as its port is one.
-fn names_a_port_or_none(host_and_port: &str) -> bool {
-    let after_address = host_and_port.rsplit(']').next().unwrap_or_default();
-    let port = after_address.rsplit_once(':').map_or("80", |(_, port)| port);
-    !matches!(host_and_port.bytes().next(), None | Some(b':')) && port.parse::<u16>().is_ok()
 }
 
 fn push_query(request: &AnnounceRequest, url: &mut String) {
@@ -76,34 +70,6 @@ fn push_query(request: &AnnounceRequest, url: &mut String) {
         url.push_str("&trackerid=");
         percent_encode(tracker_id, url);
     }
-}
-
-/// Every byte that is not unreserved (RFC 3986, 2.3) as `%XX`.
-fn percent_encode(bytes: &[u8], url: &mut String) {
-    for byte in bytes {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                url.push(char::from(*byte));
-            }
-            _ => push_escape(*byte, url),
-        }
-    }
-}
-
-/// Escapes blanks, control bytes, what is not ASCII and what RFC 3986 has no place for. What is
-/// escaped already stays as it is.
-fn escape_what_no_url_holds(text: &str, url: &mut String) {
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => push_escape(byte, url),
-            0x21..=0x7e => url.push(char::from(byte)),
-            _ => push_escape(byte, url),
-        }
-    }
-}
-
-fn push_escape(byte: u8, url: &mut String) {
-    let _ = write!(url, "%{byte:02X}");
 }
 
 /// Reads a tracker's answer. Everything in it is optional, and an entry of the wrong type counts

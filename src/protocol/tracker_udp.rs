@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use super::tracker::{
-    AnnounceReply, AnnounceRequest, Event, TrackerError, compact_peers, compact_peers_v6,
-    host_and_port, interval, usable_peers,
+    AnnounceReply, AnnounceRequest, Event, TrackerError, compact_peers, compact_peers_v6, interval,
+    usable_peers,
 };
+use super::url::host_and_port;
 use crate::text::Foreign;
 
 /// The number that a connect request begins with.

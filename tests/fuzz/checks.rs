@@ -39,12 +39,13 @@ use rusty_torrent::protocol::metadata;
 use rusty_torrent::protocol::metainfo::{FileKind, Measures, Metainfo};
 use rusty_torrent::protocol::resume::{FileState, Record};
 use rusty_torrent::protocol::tracker::{
-    AnnounceReply, AnnounceRequest, Scheme, TrackerError, shown, usable_peers,
+    AnnounceReply, AnnounceRequest, Scheme, TrackerError, usable_peers,
 };
 use rusty_torrent::protocol::tracker_http::{announce_url, parse_reply};
 use rusty_torrent::protocol::tracker_udp::{
     Target, announce_request, parse_announce, parse_connect,
 };
+use rusty_torrent::protocol::url::shown;
 use rusty_torrent::system::storage::layout::{Layout, OutputFile};
 use rusty_torrent::text::is_plain;
 use rusty_torrent::units::{Geometry, InfoHash, PeerId, SessionId};
