@@ -385,6 +385,11 @@ pub const FAREWELL_THREADS_MIN: usize = 4;
 /// Threads that say goodbye.
 pub const FAREWELL_THREADS_MAX: usize = 16;
 
+// ---- mirrors -----------------------------------------------------------------------------------
+
+/// The longest pause that a mirror can ask for.
+pub const RETRY_AFTER_MAX_S: u64 = 3600;
+
 // ---- uploading ---------------------------------------------------------------------------------
 
 /// Minutes, or times the size, that a user may ask it to stay for.

@@ -16,3 +16,4 @@ pub mod tracker;
 pub mod tracker_http;
 pub mod tracker_udp;
 pub mod url;
+pub mod web_seed;
