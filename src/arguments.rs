@@ -10,6 +10,7 @@ use crate::limits::{
     MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, PEERS_DEFAULT, PEERS_MAX, RATE_MIN_BYTES_PER_S,
     SEED_AMOUNT_MAX,
 };
+use crate::policy::encryption::Encryption;
 
 /// The options: how each is written, and what it does.
 pub const OPTIONS: &[(&str, &str)] = &[
@@ -22,6 +23,7 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("    --min-free SIZE", "leave at least SIZE free on the disk (0)"),
     ("    --max-download-limit RATE", "bytes a second from all peers (0: no limit)"),
     ("-u, --max-upload-limit RATE", "bytes a second to all peers (0: no limit)"),
+    ("    --encryption MODE", "encrypt: prefer, require or off (prefer)"),
     ("    --port N", "where peers can come, or the next port (6881)"),
     ("    --no-lsd", "do not look for peers on the local network"),
     ("    --seed", "stay and give to others until it is stopped"),
@@ -71,6 +73,8 @@ pub struct Arguments {
     pub download_limit: Option<u64>,
     /// Bytes a second to all peers.
     pub upload_limit: Option<u64>,
+    /// Whether what passes between peers is encrypted.
+    pub encryption: Encryption,
     /// Where to listen first.
     pub port: Option<u16>,
     /// Look for peers on the local network.
@@ -126,6 +130,8 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
     let download_limit = download_limit.map_err(usage("--max-download-limit"))?.flatten();
     let upload_limit = typed.opt_value_from_fn(["-u", "--max-upload-limit"], rate);
     let upload_limit = upload_limit.map_err(usage("--max-upload-limit"))?.flatten();
+    let encryption = typed.opt_value_from_fn("--encryption", encryption);
+    let encryption = encryption.map_err(usage("--encryption"))?.unwrap_or_default();
     let port = typed.opt_value_from_str("--port").map_err(usage("--port"))?;
     if port == Some(0) {
         return Err(Fatal::Usage("--port takes 1 to 65535".to_owned()));
@@ -166,6 +172,7 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         min_free: min_free.unwrap_or(0),
         download_limit,
         upload_limit,
+        encryption,
         port,
         local,
         seeding,
@@ -220,6 +227,15 @@ fn rate(text: &str) -> Result<Option<u64>, String> {
     }
 }
 
+fn encryption(text: &str) -> Result<Encryption, &'static str> {
+    match text {
+        "prefer" => Ok(Encryption::Prefer),
+        "require" => Ok(Encryption::Require),
+        "off" => Ok(Encryption::Off),
+        _ => Err("a MODE is prefer, require or off"),
+    }
+}
+
 /// Bytes as they can be typed, rounded up.
 pub fn in_units(bytes: u64) -> String {
     format!("{}M", bytes.div_ceil(1 << 20))
@@ -243,7 +259,7 @@ mod tests {
     fn every_option_is_understood() {
         let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
                     --max-memory 11M --min-free 2G --timeout 9 --no-sandbox \
-                    --metadata-timeout 7 --save-torrent --no-lsd \
+                    --metadata-timeout 7 --save-torrent --no-lsd --encryption require \
                     --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
@@ -257,6 +273,7 @@ mod tests {
             min_free: 2 << 30,
             download_limit: Some(5 << 20),
             upload_limit: Some(20 << 10),
+            encryption: Encryption::Require,
             port: Some(8),
             local: false,
             seeding: Some(Seeding { time: Some(Duration::from_secs(90)), ratio: Some(2.0) }),
@@ -278,6 +295,7 @@ mod tests {
         assert_eq!(arguments.seeding, None);
         assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
         assert!(arguments.sandbox);
+        assert_eq!(arguments.encryption, Encryption::Prefer);
         assert_eq!((arguments.download_limit, arguments.upload_limit), (None, None));
         assert_eq!((arguments.memory_max, arguments.min_free), (MEMORY_DEFAULT_BYTES, 0));
     }
@@ -345,6 +363,8 @@ mod tests {
             ("--max-download-limit 5 a", "--max-download-limit: "),
             ("--max-upload-limit some a", "--max-upload-limit: "),
             ("-u", "--max-upload-limit"),
+            ("--encryption on a", "prefer, require or off"),
+            ("--encryption", "--encryption"),
             ("--timeout soon a", "--timeout"),
             ("--timeout -1 a", "--timeout"),
         ];

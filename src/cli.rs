@@ -194,6 +194,7 @@ fn fetch_link(
         ports: Some(&ports),
         port: ports.first().copied().unwrap_or(0),
         local: arguments.local,
+        encryption: arguments.encryption,
     };
     let mut outside = Outside::open(directions, &asking, &mut fastrand::Rng::new())?;
     let effort = Effort {
@@ -253,6 +254,7 @@ fn fetch_torrent(
         patience: arguments.patience,
         download_limit: arguments.download_limit,
         upload_limit: arguments.upload_limit,
+        encryption: arguments.encryption,
     };
     let mut show = |progress: &_| screen.show(progress, Instant::now());
     let report = download(&Arc::new(metainfo), &options, outside, signals, &mut show)?;

@@ -22,6 +22,7 @@ use crate::limits::{
     CHOKE_ROUND_MS, COMPLAINT_MS, FINISH_TIMEOUT_MS, GUEST_WAIT_MAX_MS, GUESTS_WAITING_MAX,
     RECORD_MS, RECORD_TIMEOUT_MS, SESSIONS_REMEMBERED_MAX, THREADS_FOR_ONE_GUEST_MAX, TICK_MS,
 };
+use crate::policy::encryption::Wire;
 use crate::policy::origins::Origin;
 use crate::policy::rate::Rate;
 use crate::units::{Bytes, Count, SessionId};
@@ -332,7 +333,7 @@ impl Coordinator<'_> {
             debug!("{address}: came, and was not let in");
             return;
         }
-        let visit = Visit { address, came: Some(stream) };
+        let visit = Visit { address, came: Some(stream), wire: Wire::default() };
         self.guests.push_back((visit, Instant::now()));
     }
 
@@ -358,7 +359,8 @@ impl Coordinator<'_> {
         while self.busy < self.dialling_threads()
             && let Some(address) = self.discovery.book.next(now)
         {
-            if self.visits.try_send(Visit { address, came: None }).is_err() {
+            let wire = self.discovery.book.wire(address);
+            if self.visits.try_send(Visit { address, came: None, wire }).is_err() {
                 return;
             }
             self.busy += 1;

@@ -26,6 +26,7 @@ use crate::error::Fatal;
 use crate::limits::{
     DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, JOBS_MAX, RECHECK_STACK_BYTES, TICK_MS,
 };
+use crate::policy::encryption::Encryption;
 use crate::policy::memory::Plan;
 use crate::policy::rate::Rate;
 use crate::policy::swarm::Swarm;
@@ -60,6 +61,8 @@ pub struct Options {
     pub patience: Option<Duration>,
     /// Bytes that peers together may send in a second; the rest waits where it comes from.
     pub download_limit: Option<u64>,
+    /// Whether peers are spoken to encrypted.
+    pub encryption: Encryption,
     /// Bytes that may be sent to peers in a second.
     pub upload_limit: Option<u64>,
 }
@@ -259,12 +262,13 @@ fn start<'a>(
                 ports: listens.then_some(&options.ports),
                 port: options.ports.first().copied().unwrap_or(0),
                 local: options.local,
+                encryption: options.encryption,
             };
             Outside::open(directions, &plan, &mut rng)?
         }
     };
     let port = outside.port();
-    let Outside { handshake, discovery, listener, report, events } = outside;
+    let Outside { handshake, encryption, discovery, listener, report, events } = outside;
     let chunks = ChunkPool::new(plan.chunks);
     let layout = Arc::clone(storage.layout());
     let directory = storage.directory();
@@ -272,6 +276,7 @@ fn start<'a>(
     let reporting = (to_writer, report.clone());
     let shared =
         Shared::new(swarm, wakers, (work_back, work), chunks, reporting, uploads, handshake);
+    let shared = shared.encrypt(encryption);
     let shared = shared.limit(options.download_limit, options.upload_limit, Instant::now());
     let shared = Arc::new(shared);
     // What was found may never have been flushed, so nothing of it is recorded yet.

@@ -26,6 +26,7 @@ use crate::limits::{
     BLOCK_LENGTH, COMPLAINT_MS, GUESTS_WAITING_MAX, INQUIRIES_END_MS, SESSION_STACK_BYTES, TICK_MS,
 };
 use crate::policy::conversation::SessionEnd;
+use crate::policy::encryption::{Encryption, Wire};
 use crate::policy::inquiry::Inquiry;
 use crate::policy::metadata::{Gathering, Outcome};
 use crate::policy::origins::Origin;
@@ -58,6 +59,7 @@ struct Shared {
     wakers: Vec<Waker>,
     over: AtomicBool,
     handshake: Handshake,
+    encryption: Encryption,
     port: Option<u16>,
     /// What they have to say.
     told: Sender<Told>,
@@ -103,6 +105,7 @@ pub fn fetch(
         wakers: wakers.map_err(system)?,
         over: AtomicBool::new(false),
         handshake: outside.handshake,
+        encryption: outside.encryption,
         port: outside.port(),
         told,
     });
@@ -194,7 +197,11 @@ impl Inquiries {
                     if let Ok(Event::Came(stream, address)) = event
                         && self.guests.len() < GUESTS_WAITING_MAX
                     {
-                        self.guests.push_back(Visit { address, came: Some(stream) });
+                        self.guests.push_back(Visit {
+                            address,
+                            came: Some(stream),
+                            wire: Wire::default(),
+                        });
                     }
                 }
                 recv(found) -> found => {
@@ -218,8 +225,11 @@ impl Inquiries {
 
     fn dial(&mut self, outside: &mut Outside, now: Instant) {
         while self.out.len() < self.threads {
-            let next =
-                || outside.discovery.book.next(now).map(|address| Visit { address, came: None });
+            let next = || {
+                let address = outside.discovery.book.next(now)?;
+                let wire = outside.discovery.book.wire(address);
+                Some(Visit { address, came: None, wire })
+            };
             let Some(visit) = self.guests.pop_front().or_else(next) else { return };
             self.out.insert(visit.address);
             if self.visits.try_send(visit).is_err() {
@@ -318,7 +328,7 @@ fn ask(
     visit: Visit,
     ended: &mut Ended,
 ) -> Result<std::convert::Infallible, SessionEnd> {
-    let (mut link, theirs) = session::greet(&shared.handshake, visit)?;
+    let (mut link, theirs) = session::greet(&shared.handshake, shared.encryption, visit)?;
     ended.answered = true;
     debug!("{}: connected, asking it what the torrent is", ended.address);
     let mut inquiry = Inquiry::new(ended.session, &theirs, shared.port, Instant::now())?;

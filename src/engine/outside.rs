@@ -12,8 +12,10 @@ use crate::engine::event::Event;
 use crate::engine::listener::Listener;
 use crate::error::Fatal;
 use crate::limits::{EVENTS_QUEUED_MAX, NUMWANT};
+use crate::policy::encryption::Encryption;
 use crate::policy::memory::Plan;
 use crate::policy::origins::Origin;
+use crate::policy::peer_book::PeerBook;
 use crate::policy::tiers::Tiers;
 use crate::protocol::handshake::Handshake;
 use crate::protocol::tracker::AnnounceRequest;
@@ -26,6 +28,8 @@ const PEER_ID_PREFIX: &[u8; 8] = b"-RU0100-";
 pub struct Outside {
     /// What we say first to any peer.
     pub handshake: Handshake,
+    /// Whether what passes between peers is encrypted.
+    pub encryption: Encryption,
     /// Where peers are.
     pub discovery: Discovery,
     /// Where peers come, if they can.
@@ -54,6 +58,8 @@ pub struct Directions<'a> {
     pub port: u16,
     /// Whether peers on the local network are looked for.
     pub local: bool,
+    /// Whether what passes between peers is encrypted.
+    pub encryption: Encryption,
 }
 
 impl Outside {
@@ -66,7 +72,8 @@ impl Outside {
         plan: &Plan,
         rng: &mut fastrand::Rng,
     ) -> Result<Self, Fatal> {
-        let Directions { info_hash, tiers, private, peers, ports, port, local } = directions;
+        let Directions { info_hash, tiers, private, peers, ports, port, local, encryption } =
+            directions;
         let tiers = Tiers::new(tiers, rng);
         let announcer = match tiers.width() {
             0 => None,
@@ -94,13 +101,14 @@ impl Outside {
             tracker_id: None,
         };
         let mut discovery = Discovery::new(announcer, tiers, announce);
+        discovery.book = PeerBook::new(encryption);
         discovery.is_private(private);
         discovery.hear(Origin::User, peers, Instant::now());
         if local && listener.is_some() {
             discovery.look_around();
         }
         let handshake = Handshake { info_hash, peer_id, fast: true, extended: true, dht: false };
-        Ok(Self { handshake, discovery, listener, report, events })
+        Ok(Self { handshake, encryption, discovery, listener, report, events })
     }
 
     /// Nobody is there to be asked, and nobody will come.

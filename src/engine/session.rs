@@ -57,6 +57,8 @@ pub struct Shared {
     pub reports: Sender<Event>,
     /// What we say first.
     pub handshake: Handshake,
+    /// Which peers that come are let in.
+    encryption: Encryption,
     /// The limit for what peers send, if there is one. Its lock is never held with another.
     pub download: Option<Mutex<Bucket>>,
     /// The same for what is sent to them.
@@ -86,10 +88,17 @@ impl Shared {
             uploads,
             reports,
             handshake,
+            encryption: Encryption::default(),
             download: None,
             upload: None,
             room_to_gather: link::room_to_gather(),
         }
+    }
+
+    /// The same, encrypted as the user wants it.
+    #[must_use]
+    pub fn encrypt(self, encryption: Encryption) -> Self {
+        Self { encryption, ..self }
     }
 
     /// The same under these limits (bytes a second).
@@ -145,6 +154,8 @@ pub struct Visit {
     pub address: SocketAddr,
     /// The connection, if it was the peer who came.
     pub came: Option<TcpStream>,
+    /// How it is dialled otherwise.
+    pub wire: Wire,
 }
 
 /// Talks with a peer until there is a reason to end.
@@ -156,7 +167,8 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
         Err(end) => end,
         Ok((link, theirs)) => {
             ended.answered = true;
-            debug!("{address}: connected");
+            let how = if link.is_encrypted() { ", encrypted" } else { "" };
+            debug!("{address}: connected{how}");
             let geometry = shared.with_swarm(|swarm| swarm.geometry());
             let ours = &shared.handshake;
             let mut conversation =
@@ -196,16 +208,20 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
 ///
 /// # Errors
 /// There is nobody, or nobody for this torrent.
-pub fn greet(ours: &Handshake, visit: Visit) -> Result<(Link, Handshake), SessionEnd> {
+pub fn greet(
+    ours: &Handshake,
+    encryption: Encryption,
+    visit: Visit,
+) -> Result<(Link, Handshake), SessionEnd> {
     match visit.came {
         None => {
             let mut link = Link::dial(visit.address, DIAL_TIMEOUT)?;
-            let theirs = link.shake_hands(ours, Wire::Plain, HANDSHAKE_TIMEOUT)?;
+            let theirs = link.shake_hands(ours, visit.wire, HANDSHAKE_TIMEOUT)?;
             Ok((link, theirs))
         }
         Some(stream) => {
             let mut link = Link::accept(stream)?;
-            let theirs = link.be_greeted(ours, Encryption::Off, HANDSHAKE_TIMEOUT)?;
+            let theirs = link.be_greeted(ours, encryption, HANDSHAKE_TIMEOUT)?;
             Ok((link, theirs))
         }
     }
@@ -218,7 +234,7 @@ fn meet(
     visit: Visit,
 ) -> Result<(Link, Handshake), SessionEnd> {
     let host = visit.address.ip();
-    let (link, theirs) = greet(&shared.handshake, visit)?;
+    let (link, theirs) = greet(&shared.handshake, shared.encryption, visit)?;
     if !shared.with_swarm(|swarm| swarm.meet(session, theirs.peer_id, host)) {
         return Err(SessionEnd::Double);
     }

@@ -480,7 +480,12 @@ fn greet(mut stream: &TcpStream, shared: &Shared) -> io::Result<bool> {
         note.handshakes += 1;
         note.reserved.copy_from_slice(&theirs[20..28]);
         note.peer_id = theirs[48..].to_vec();
-        if &theirs[..20] != b"\x13BitTorrent protocol" {
+        let plain = &theirs[..20] == b"\x13BitTorrent protocol";
+        // Whoever got no answer may try again encrypted, which this peer does not speak.
+        if !plain && note.connections > 1 {
+            return Ok(false);
+        }
+        if !plain {
             note.broken.push("no BitTorrent handshake".to_owned());
         }
         if theirs[28..48] != shared.payload.info_hash {
