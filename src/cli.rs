@@ -26,6 +26,7 @@ use crate::policy::memory::{self, Needs, Plan};
 use crate::progress::{Screen, span};
 use crate::protocol::magnet::Magnet;
 use crate::protocol::metainfo::{Measures, Metainfo};
+use crate::protocol::web_seed::mirror_url;
 use crate::system::allowance;
 use crate::system::sandbox::{self, Sandbox};
 use crate::system::signals::{self, Caught};
@@ -204,15 +205,16 @@ fn fetch_link(
     };
     let mut show = |progress: &_| screen.show(progress, Instant::now());
     let info = metadata::fetch(&mut outside, effort, &signals, &mut show)?;
+    let mirrors: Vec<String> = magnet.web_seeds.iter().filter_map(|url| mirror_url(url)).collect();
     let known = || {
         let needs = Needs {
             torrent_bytes: info.len() as u64,
-            measures: Measures::of_link(&info, &magnet.tiers),
+            measures: Measures::of_link(&info, &magnet.tiers).with_mirrors(&mirrors),
             announcers: asking.announcers,
             ..needs
         };
         let plan = plan(ceiling, &Needs { peers: arguments.peers_max, ..needs })?;
-        let metainfo = Metainfo::from_info(&info, magnet.tiers.clone())?;
+        let metainfo = Metainfo::from_info(&info, magnet.tiers.clone(), mirrors.clone())?;
         describe(&metainfo);
         if arguments.save_torrent {
             save(&metainfo, &arguments.dir)?;

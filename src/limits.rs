@@ -36,7 +36,11 @@ pub const TOTAL_LENGTH_MAX_BYTES: u64 = i64::MAX as u64;
 pub const TIERS_MAX: usize = 32;
 /// Trackers that are kept, in all tiers.
 pub const TRACKERS_MAX: usize = 200;
-/// Bytes of a tracker's URL; longer ones are passed over.
+/// Mirrors that are kept, those that were typed included.
+pub const MIRRORS_MAX: usize = 300;
+/// Bytes of a file's path as it is asked for on a mirror: three for one that is escaped.
+pub const ESCAPED_PATH_MAX_BYTES: usize = 3 * PATH_LENGTH_MAX_BYTES + PATH_DEPTH_MAX;
+/// Bytes of a tracker's or mirror's URL; longer ones are passed over.
 pub const URL_LENGTH_MAX_BYTES: usize = 4096;
 /// Text from a torrent, tracker or peer is cut to this many characters before it is shown.
 pub const FOREIGN_TEXT_MAX_CHARS: usize = 200;

@@ -46,6 +46,11 @@ const TRADE_BYTES: u64 = 192;
 /// What is known of a tracker besides its URL: its id, what it answered, what it refused.
 const TRACKER_BYTES: u64 = (TRACKER_ID_MAX_BYTES + 4 * FOREIGN_TEXT_MAX_CHARS + 256) as u64;
 
+/// What is known of a mirror besides its URL: what became of it, and its place in lists.
+const MIRROR_BYTES: u64 = (4 * FOREIGN_TEXT_MAX_CHARS + 256) as u64;
+/// A name that only mirrors know, its bytes not counted.
+const MIRRORED_NAME_BYTES: u64 = 24 * TREE;
+
 /// For each piece while it downloads: how many have it, the order and the place in it, the list of
 /// verified ones, suspects.
 const TABLES_PER_PIECE_BYTES: u64 = 2 + 4 * GROWN + 4 + 4 + 4 * TREE + 1;
@@ -209,10 +214,19 @@ fn always(needs: &Needs) -> u64 {
         + thread(SIGNALS_STACK_BYTES)
         + 2 * urls.min(needs.torrent_bytes.saturating_sub(needs.measures.info_bytes))
         + needs.measures.trackers * TRACKER_BYTES
+        + mirrors(needs)
         + needs.measures.info_bytes
         + needs.measures.files * FILE_BYTES
         + 2 * needs.measures.path_bytes
         + bitfield(needs)
+}
+
+/// The mirrors, and the names that they have for what is named otherwise here.
+fn mirrors(needs: &Needs) -> u64 {
+    let Measures { mirrors, mirror_bytes, renamed, renamed_bytes, .. } = needs.measures;
+    let names = renamed_bytes + renamed * MIRRORED_NAME_BYTES;
+    // While they are read, there is a set of them as well.
+    3 * mirror_bytes + mirrors * MIRROR_BYTES + if mirrors > 0 { names } else { 0 }
 }
 
 fn looking(needs: &Needs, checkers: u64) -> u64 {
@@ -352,6 +366,7 @@ mod tests {
                 path_bytes: 100,
                 tiers,
                 trackers: tiers as u64,
+                ..Measures::default()
             },
             announcers: 0,
             peers: PEERS_DEFAULT,

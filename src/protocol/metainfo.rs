@@ -1,10 +1,11 @@
-//! Speaks torrent files (BEP 3, "metainfo files"; BEP 12 tiers, 27 private, 47 pad files): what is
-//! to be downloaded, where it lies, and who knows peers. A hybrid torrent (BEP 52) is taken as v1.
+//! Speaks torrent files (BEP 3, "metainfo files"; BEP 12 tiers, 19 web seeds, 27 private, 47 pad
+//! files): what is to be downloaded, where it lies, and who knows peers or has it. A hybrid torrent (BEP 52) is taken as v1.
 //!
 //! What a download can't do without is checked strictly; anything else may be missing or of an odd
 //! type and is then passed over.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::iter;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -13,12 +14,13 @@ use sha1::{Digest, Sha1};
 
 use crate::error::Fatal;
 use crate::limits::{
-    BLOCK_LENGTH, FILES_MAX, FOREIGN_TEXT_MAX_CHARS, NAME_LENGTH_MAX_BYTES, PATH_DEPTH_MAX,
-    PATH_LENGTH_MAX_BYTES, PIECE_LENGTH_MAX_BYTES, RENAMED_MAX, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES,
-    TRACKERS_MAX, URL_LENGTH_MAX_BYTES,
+    BLOCK_LENGTH, ESCAPED_PATH_MAX_BYTES, FILES_MAX, FOREIGN_TEXT_MAX_CHARS, MIRRORS_MAX,
+    NAME_LENGTH_MAX_BYTES, PATH_DEPTH_MAX, PATH_LENGTH_MAX_BYTES, PIECE_LENGTH_MAX_BYTES,
+    RENAMED_MAX, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES, TRACKERS_MAX, URL_LENGTH_MAX_BYTES,
 };
 use crate::protocol::bencode::{Item, Value};
 use crate::protocol::names::{self, SafePath, Tag};
+use crate::protocol::web_seed::{escaped_path, mirror_url};
 use crate::text::Foreign;
 use crate::units::{Bytes, Geometry, InfoHash, PieceIndex};
 
@@ -38,6 +40,8 @@ pub struct Metainfo {
     /// Trackers' URLs, in tiers that are to be tried one after the other (BEP 12). Any scheme;
     /// no control characters.
     pub tiers: Vec<Vec<String>>,
+    /// Where its files are to be had by HTTP (BEP 19), as [`mirror_url`] leaves them.
+    pub mirrors: Vec<String>,
     /// Whether peers may come from the trackers alone (BEP 27).
     pub private: bool,
     /// What does not have the name that the torrent gives it: `name`, then files; the first
@@ -49,6 +53,16 @@ pub struct Metainfo {
     info: Box<[u8]>,
     /// The hashes' place in it.
     hashes: Range<usize>,
+    /// What does not have the torrent's name here has it on mirrors: `name` and, by their place,
+    /// files below it, escaped. Nothing, if there is no mirror.
+    mirrored: Mirrored,
+}
+
+/// The names that mirrors know, as far as they are not ours.
+#[derive(Clone, Debug, Default)]
+struct Mirrored {
+    name: Option<Box<str>>,
+    files: BTreeMap<usize, Box<str>>,
 }
 
 /// One file of a torrent.
@@ -61,6 +75,13 @@ pub struct FileEntry {
     pub length: u64,
     /// What it is.
     pub kind: FileKind,
+}
+
+impl FileEntry {
+    /// Whether it is no padding.
+    pub fn is_data(&self) -> bool {
+        self.kind == FileKind::Data
+    }
 }
 
 /// What a [`FileEntry`] is.
@@ -101,6 +122,14 @@ pub struct Measures {
     pub tiers: usize,
     /// Trackers in all of them.
     pub trackers: u64,
+    /// Mirrors.
+    pub mirrors: u64,
+    /// Bytes of their URLs.
+    pub mirror_bytes: u64,
+    /// Files, and the name above them, that can't have the torrent's names here.
+    pub renamed: u64,
+    /// Bytes of those names as mirrors know them.
+    pub renamed_bytes: u64,
 }
 
 impl Measures {
@@ -108,7 +137,7 @@ impl Measures {
     pub fn of(torrent: &[u8]) -> Self {
         let Ok(root) = Value::parse(torrent) else { return Self::default() };
         let Some(info) = root.get("info") else { return Self::default() };
-        Self::of_info(info, &read_tiers(root))
+        Self::of_info(info, &read_tiers(root)).with_mirrors(&read_mirrors(root, &[]))
     }
 
     /// Measures an info dictionary, with the trackers of a magnet link.
@@ -129,7 +158,11 @@ impl Measures {
             path_bytes: name as u64,
             tiers: tiers.len(),
             trackers: tiers.iter().flatten().count() as u64,
+            ..Self::default()
         };
+        for key in ["name", "name.utf-8"] {
+            measures.add_name(info.get(key).and_then(Value::bytes));
+        }
         let files = info.get("files").and_then(Value::list);
         for file in files.into_iter().flatten().take(FILES_MAX) {
             let Some(entries) = file.dict() else { continue };
@@ -143,6 +176,7 @@ impl Measures {
                 let components = path.list().into_iter().flatten().filter_map(Value::bytes);
                 let named = components.filter(|component| !component.is_empty());
                 let mut length = Tag::LENGTH;
+                measures.add_name(named.clone().take(PATH_DEPTH_MAX + 1));
                 for component in named.take(PATH_DEPTH_MAX + 1) {
                     measures.components += 1;
                     length += component.len().min(NAME_LENGTH_MAX_BYTES) + 1;
@@ -157,6 +191,24 @@ impl Measures {
         measures.piece_length = length.min(total.div_ceil(block).saturating_mul(block));
         measures
     }
+
+    /// The same with these mirrors as well.
+    #[must_use]
+    pub fn with_mirrors(mut self, mirrors: &[String]) -> Self {
+        self.mirrors += mirrors.len() as u64;
+        self.mirror_bytes += mirrors.iter().map(|url| url.len() as u64).sum::<u64>();
+        self
+    }
+
+    /// A name that may have to be changed is known to mirrors as it was.
+    fn add_name<'a>(&mut self, components: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>) {
+        let components = components.into_iter();
+        if !components.clone().all(names::is_safe) {
+            let escaped: usize = components.map(|component| 3 * component.len() + 1).sum();
+            self.renamed += 1;
+            self.renamed_bytes += escaped.min(ESCAPED_PATH_MAX_BYTES) as u64;
+        }
+    }
 }
 
 impl Metainfo {
@@ -165,34 +217,53 @@ impl Metainfo {
     /// # Errors
     /// [`Fatal::NotBencode`] or [`Fatal::BadTorrent`], with a sentence that says what is wrong.
     pub fn parse(torrent: &[u8]) -> Result<Self, Fatal> {
+        Self::parse_with_mirrors(torrent, &[])
+    }
+
+    /// The same with these mirrors before those that the torrent names.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn parse_with_mirrors(torrent: &[u8], mirrors: &[String]) -> Result<Self, Fatal> {
         let root = Value::parse(torrent).map_err(|wrong| Fatal::NotBencode(wrong.to_string()))?;
         let read = || {
             if root.dict().is_none() {
                 return Err("it is bencode, but no dictionary".into());
             }
             let info = root.get("info").filter(|info| info.dict().is_some());
-            Self::read(info.ok_or("it has no `info` dictionary")?, read_tiers(root))
+            let info = info.ok_or("it has no `info` dictionary")?;
+            Self::read(info, read_tiers(root), read_mirrors(root, mirrors))
         };
         read().map_err(Fatal::BadTorrent)
     }
 
-    /// Reads an info dictionary that peers brought (BEP 9), with the trackers of a magnet link.
+    /// Reads an info dictionary that peers brought (BEP 9), with the trackers and mirrors of a magnet
+    /// link.
     ///
     /// # Errors
     /// As with a torrent file.
-    pub fn from_info(info: &[u8], tiers: Vec<Vec<String>>) -> Result<Self, Fatal> {
+    pub fn from_info(
+        info: &[u8],
+        tiers: Vec<Vec<String>>,
+        mirrors: Vec<String>,
+    ) -> Result<Self, Fatal> {
         let info = Value::parse(info).map_err(|wrong| Fatal::NotBencode(wrong.to_string()))?;
-        Self::read(info, tiers).map_err(Fatal::BadTorrent)
+        Self::read(info, tiers, mirrors).map_err(Fatal::BadTorrent)
     }
 
-    fn read(info: Value<'_>, tiers: Vec<Vec<String>>) -> Result<Self, String> {
+    fn read(
+        info: Value<'_>,
+        tiers: Vec<Vec<String>>,
+        mirrors: Vec<String>,
+    ) -> Result<Self, String> {
         let hashes = read_hashes(info)?;
         let piece_length = read_piece_length(info)?;
         let name = original_path(info, "name", one_string)?;
         let top = safe_path(None, &name)?;
-        let mut contents = Contents::default();
+        let mut contents = Contents { has_mirrors: !mirrors.is_empty(), ..Contents::default() };
         if top.is_changed() {
             contents.add_renamed(&name, &top);
+            contents.mirrored.name = contents.escaped(&name);
         }
         let files = info.get("files");
         match (files, info.get("length")) {
@@ -210,11 +281,13 @@ impl Metainfo {
             files: contents.files,
             geometry,
             tiers,
+            mirrors,
             private: private.is_some_and(|private| private != 0),
             renamed: contents.renamed,
             renamed_count: contents.renamed_count,
             hashes: place_in(info.raw(), hashes.as_flattened()),
             info: info.raw().into(),
+            mirrored: contents.mirrored,
         })
     }
 
@@ -233,7 +306,35 @@ impl Metainfo {
         // Its end comes behind the rest.
         begin.pop();
         begin.extend(b"4:info");
-        (begin, b"e".to_vec())
+        let mut end = Vec::new();
+        if !self.mirrors.is_empty() {
+            let mirrors = Item::list(self.mirrors.iter().map(String::as_str));
+            end.extend(b"8:url-list");
+            end.extend(mirrors.encode());
+        }
+        end.push(b'e');
+        (begin, end)
+    }
+
+    /// Where the file at this place lies on a mirror: its path as the torrent gives it, its name
+    /// included, escaped. `None` for padding, which is on no mirror, and for a path that is too
+    /// long to be asked for.
+    pub fn mirror_path(&self, index: usize) -> Option<String> {
+        let file = self.files.get(index).filter(|file| file.is_data())?;
+        let mut components = file.path.iter().filter_map(OsStr::to_str).map(str::as_bytes);
+        let top = components.next()?;
+        let mut path = match &self.mirrored.name {
+            Some(name) => name.to_string(),
+            None => escaped_path([top]),
+        };
+        if self.multi_file {
+            path.push('/');
+            match self.mirrored.files.get(&index) {
+                Some(below) => path.push_str(below),
+                None => path.push_str(&escaped_path(components)),
+            }
+        }
+        (!path.split('/').any(str::is_empty)).then_some(path)
     }
 
     /// The SHA-1 of a piece of this torrent. Zeros, which nothing hashes to, for a piece of another.
@@ -340,6 +441,8 @@ struct Contents {
     data: u64,
     renamed: Vec<Renamed>,
     renamed_count: usize,
+    has_mirrors: bool,
+    mirrored: Mirrored,
 }
 
 impl Contents {
@@ -375,8 +478,16 @@ impl Contents {
             }
         }
         names::settle(&mut paths).map_err(|refused| refused.to_string())?;
-        for (path, file) in paths.iter().zip(originals).filter(|(path, _)| path.is_changed()) {
-            self.add_renamed(&original_path(file, "path", list_of_strings)?, path);
+        let mut places = 0..self.files.len();
+        for (path, file) in paths.iter().zip(originals) {
+            let is_data = |place: &usize| self.files.get(*place).is_some_and(FileEntry::is_data);
+            let place = places.find(is_data).unwrap_or_default();
+            if path.is_changed() {
+                let original = original_path(file, "path", list_of_strings)?;
+                self.add_renamed(&original, path);
+                let escaped = self.escaped(&original);
+                self.mirrored.files.extend(escaped.map(|escaped| (place, escaped)));
+            }
         }
         self.set_paths(paths.into_iter());
         Ok(())
@@ -420,6 +531,15 @@ impl Contents {
         }
     }
 
+    /// The path that mirrors know, where somebody asks for it. What is too long to be asked for has
+    /// an empty one.
+    fn escaped(&self, original: &[&[u8]]) -> Option<Box<str>> {
+        let length: usize = original.iter().map(|component| 3 * component.len() + 1).sum();
+        let escaped = || escaped_path(original.iter().copied());
+        let path = if length <= ESCAPED_PATH_MAX_BYTES { escaped() } else { String::new() };
+        self.has_mirrors.then(|| path.into_boxed_str())
+    }
+
     fn add_renamed(&mut self, original: &[&[u8]], path: &SafePath) {
         self.renamed_count += 1;
         if self.renamed.len() < RENAMED_MAX {
@@ -427,6 +547,14 @@ impl Contents {
             self.renamed.push(Renamed { original, path: path.as_str().into() });
         }
     }
+}
+
+/// These mirrors and those of `url-list`, each once: a list, or one URL.
+fn read_mirrors(root: Value<'_>, mirrors: &[String]) -> Vec<String> {
+    let listed = root.get("url-list").into_iter().flat_map(items).filter_map(Value::text);
+    let mut known = HashSet::new();
+    let all = mirrors.iter().cloned().chain(listed.filter_map(mirror_url));
+    all.filter(|mirror| known.insert(mirror.clone())).take(MIRRORS_MAX).collect()
 }
 
 /// The trackers of `announce-list`, or if there are none in it, of `announce`.
@@ -544,7 +672,7 @@ mod tests {
     fn what_peers_bring_is_read_like_a_file() {
         let info = Item::Dict(single()).encode();
         let tiers = vec![vec!["http://a/".to_owned()]];
-        let brought = Metainfo::from_info(&info, tiers.clone()).unwrap();
+        let brought = Metainfo::from_info(&info, tiers.clone(), vec!["http://m/".into()]).unwrap();
         let read = Metainfo::parse(&torrent(single())).unwrap();
         assert_eq!((brought.info_hash, brought.info()), (read.info_hash, &info[..]));
         assert_eq!((read.info(), &brought.tiers), (&info[..], &tiers));
@@ -555,9 +683,10 @@ mod tests {
         whole.extend(brought.info().iter().chain(&end));
         let again = Metainfo::parse(&whole).unwrap();
         assert_eq!((again.info_hash, &again.tiers), (brought.info_hash, &brought.tiers));
+        assert_eq!(again.mirrors, ["http://m/"]);
         assert_eq!(read.around_info(), (b"d4:info".to_vec(), b"e".to_vec()));
-        assert!(Metainfo::from_info(b"le", Vec::new()).is_err());
-        assert!(Metainfo::from_info(b"", Vec::new()).is_err());
+        assert!(Metainfo::from_info(b"le", Vec::new(), Vec::new()).is_err());
+        assert!(Metainfo::from_info(b"", Vec::new(), Vec::new()).is_err());
     }
 
     #[test]
@@ -572,6 +701,7 @@ mod tests {
             path_bytes: 5,
             tiers: 1,
             trackers: 1,
+            ..Measures::default()
         };
         assert_eq!(one, expected);
         let files = vec![file(60, &["b", "cc"]), file_with(40, &["d"], "path.utf-8", "no list")];
@@ -813,6 +943,87 @@ mod tests {
             assert_eq!((metainfo.name.as_str(), metainfo.private), ("a.bin", false));
             assert!(metainfo.tiers.is_empty());
         }
+    }
+
+    #[test]
+    fn mirrors_are_one_url_or_many() {
+        let urls = |urls: &[&str]| Item::list(urls.iter().copied());
+        let odd = Item::List(vec![1.into(), Item::bytes([0xff]), urls(&["http://x/"]), "".into()]);
+        let cases: [(Item, &[&str]); 8] = [
+            ("http://a/".into(), &["http://a/"]),
+            ("".into(), &[]),
+            ("ftp://a/".into(), &[]),
+            (urls(&[]), &[]),
+            (urls(&["http://a/", "ftp://b/", "", "http://c"]), &["http://a/", "http://c/"]),
+            (urls(&["http://a", "HTTP://a/", " http://a/ "]), &["http://a/"]),
+            (odd, &[]),
+            (7.into(), &[]),
+        ];
+        for (list, mirrors) in cases {
+            let torrent = torrent_with(single(), &[("url-list", list.clone())]);
+            assert_eq!(Metainfo::parse(&torrent).unwrap().mirrors, mirrors, "{list:?}");
+            let measures = Measures::of(&torrent);
+            assert_eq!(measures.mirrors, mirrors.len() as u64);
+            assert_eq!(measures.mirror_bytes, mirrors.concat().len() as u64);
+        }
+        let many: Vec<String> = (0..MIRRORS_MAX + 9).map(|n| format!("http://a/{n}/")).collect();
+        let many = Item::list(many.iter().map(String::as_str));
+        let torrent = torrent_with(single(), &[("url-list", many)]);
+        let typed = ["http://b/".to_owned(), "http://a/3/".to_owned()];
+        let mirrors = Metainfo::parse_with_mirrors(&torrent, &typed).unwrap().mirrors;
+        assert_eq!(mirrors.len(), MIRRORS_MAX);
+        assert_eq!(mirrors[..4], ["http://b/", "http://a/3/", "http://a/0/", "http://a/1/"]);
+    }
+
+    #[test]
+    fn mirrors_know_files_by_the_names_that_the_torrent_gives_them() {
+        let mirror = [("url-list", Item::from("http://a/"))];
+        let paths = |info: Entries| {
+            let metainfo = Metainfo::parse(&torrent_with(info, &mirror)).unwrap();
+            let paths = (0..=metainfo.files.len()).map(|index| metainfo.mirror_path(index));
+            paths.collect::<Vec<_>>()
+        };
+        let some = |path: &str| Some(path.to_owned());
+        let named = |name: &str| with(single(), &[("name", Some(name.into()))]);
+        assert_eq!(paths(named("a b.iso")), [some("a%20b.iso"), None]);
+        assert_eq!(paths(named("a/b\u{200b}")), [some("a%2Fb%E2%80%8B"), None]);
+        let latin = with(single(), &[("name", Some(Item::bytes(*b"caf\xe9")))]);
+        assert_eq!(paths(latin), [some("caf%E9"), None]);
+
+        let long = "x".repeat(NAME_LENGTH_MAX_BYTES + 1);
+        let far = "y".repeat(ESCAPED_PATH_MAX_BYTES);
+        let files = || {
+            vec![
+                file(30, &["plain", "b c"]),
+                file_with(10, &["pad"], "attr", "p"),
+                file_with(10, &["link"], "attr", "l"),
+                file(10, &["\u{7}", &long]),
+                file(20, &["a?b"]),
+                file(10, &["a\u{7}"]),
+                file(10, &["a\u{8}"]),
+                file(10, &[&far]),
+            ]
+        };
+        let (long, odd) = (format!("n%2F1/%07/{long}"), ["n%2F1/a%07", "n%2F1/a%08"]);
+        let info = with(multi(files()), &[("name", Some("n/1".into()))]);
+        let expected = [
+            some("n%2F1/plain/b%20c"),
+            None,
+            some(&long),
+            some("n%2F1/a%3Fb"),
+            some(odd[0]),
+            some(odd[1]),
+            None,
+            None,
+        ];
+        assert_eq!(paths(info), expected);
+        let measures =
+            Measures::of(&torrent(with(multi(files()), &[("name", Some("n/1".into()))])));
+        assert_eq!(measures.renamed, 5, "the name and four files");
+        assert!(measures.renamed_bytes > (long.len() + odd.concat().len()) as u64);
+        // Without a mirror nobody asks.
+        let unknown = Metainfo::parse(&torrent(named("a/b"))).unwrap();
+        assert_eq!(unknown.mirror_path(0), some("a_b"));
     }
 
     #[test]

@@ -189,6 +189,12 @@ impl fmt::Display for Tag {
     }
 }
 
+/// Whether a component is safe as it is.
+pub fn is_safe(component: &[u8]) -> bool {
+    let (name, is_whole) = safe(component, NAME_LENGTH_MAX_BYTES);
+    is_whole && name.as_bytes() == component
+}
+
 /// One component as a name that every file system of Linux takes. Not for empty ones and dots.
 fn safe_name(component: &[u8]) -> String {
     match safe(component, NAME_LENGTH_MAX_BYTES) {

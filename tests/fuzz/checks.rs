@@ -17,7 +17,7 @@ use rusty_torrent::limits::{
     ANNOUNCE_INTERVAL_MAX_S, ANNOUNCE_INTERVAL_MIN_S, BENCODE_DEPTH_MAX, BLOCK_LENGTH,
     EXCHANGE_HEARD_MAX, EXCHANGED_MAX, EXTENDED_LENGTH_MAX_BYTES, FILES_MAX,
     FOREIGN_TEXT_MAX_CHARS, INQUIRY_MESSAGE_MAX_BYTES, LOCAL_TORRENTS_MAX, MESSAGE_KEPT_MAX_BYTES,
-    NAME_LENGTH_MAX_BYTES, OUTBOX_MAX_BYTES, PATH_DEPTH_MAX, PATH_LENGTH_MAX_BYTES,
+    MIRRORS_MAX, NAME_LENGTH_MAX_BYTES, OUTBOX_MAX_BYTES, PATH_DEPTH_MAX, PATH_LENGTH_MAX_BYTES,
     PEERS_PER_REPLY_MAX, PIECE_LENGTH_MAX_BYTES, RENAMED_MAX, REQUESTS_IN_FLIGHT_MAX,
     SESSION_STACK_BYTES, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES, TRACKER_ID_MAX_BYTES, TRACKERS_MAX,
     URL_LENGTH_MAX_BYTES,
@@ -46,6 +46,7 @@ use rusty_torrent::protocol::tracker_udp::{
     Target, announce_request, parse_announce, parse_connect,
 };
 use rusty_torrent::protocol::url::shown;
+use rusty_torrent::protocol::web_seed::mirror_url;
 use rusty_torrent::system::storage::layout::{Layout, OutputFile};
 use rusty_torrent::text::is_plain;
 use rusty_torrent::units::{Geometry, InfoHash, PeerId, SessionId};
@@ -167,6 +168,7 @@ pub fn torrent(data: &[u8]) -> bool {
     assert!(metainfo.tiers.iter().all(|tier| !tier.is_empty()));
     assert_eq!(trackers.iter().collect::<HashSet<_>>().len(), trackers.len());
     trackers.into_iter().for_each(|url| tracker_url(url));
+    assert_mirrors(&metainfo);
     let again = Metainfo::parse(data).unwrap();
     assert_eq!((&metainfo.name, &metainfo.files), (&again.name, &again.files));
     true
@@ -215,6 +217,28 @@ fn assert_paths(metainfo: &Metainfo) {
     for renamed in &metainfo.renamed {
         assert_is_text(&renamed.original);
         assert_path(renamed.path.to_str().unwrap());
+    }
+}
+
+/// Every mirror can be asked, and for every file.
+fn assert_mirrors(metainfo: &Metainfo) {
+    let mirrors: HashSet<&String> = metainfo.mirrors.iter().collect();
+    assert!(mirrors.len() == metainfo.mirrors.len() && mirrors.len() <= MIRRORS_MAX);
+    let fits = |text: &str| text.bytes().all(|byte| (0x21..=0x7e).contains(&byte) && byte != b'#');
+    for mirror in mirrors {
+        assert_eq!(mirror_url(mirror).as_ref(), Some(mirror));
+        assert!(fits(mirror) && mirror.len() <= URL_LENGTH_MAX_BYTES);
+        assert_is_text(&shown(mirror));
+    }
+    for (index, file) in metainfo.files.iter().enumerate() {
+        let path = metainfo.mirror_path(index);
+        assert!(file.is_data() || path.is_none());
+        if let Some(path) = path {
+            assert!(fits(&path) && !path.contains('?'), "{path}");
+            let components: Vec<&str> = path.split('/').collect();
+            assert!(components.iter().all(|component| !matches!(*component, "" | "." | "..")));
+            assert_eq!(components.len() > 1, metainfo.multi_file, "{path}");
+        }
     }
 }
 
