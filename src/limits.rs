@@ -391,6 +391,8 @@ pub const FAREWELL_THREADS_MAX: usize = 16;
 
 // ---- mirrors -----------------------------------------------------------------------------------
 
+/// Connections to all mirrors together, each with a thread of its own.
+pub const MIRROR_WORKERS_MAX: usize = 4;
 /// The longest pause that a mirror can ask for.
 pub const RETRY_AFTER_MAX_S: u64 = 3600;
 

@@ -16,13 +16,22 @@
 //! 6. A piece that was wrong, with blocks from several peers, is fetched again from one peer
 //!    alone, so that it is plain who sent the bad block. If that peer gives up, it is open to all
 //!    again: one that falls silent could keep it for ever.
+//! 7. A mirror has every piece and answers best if it is asked for a lot in a row. Each of its
+//!    connections gets a run: blocks that are free one after the other, of one piece or of many,
+//!    all asked for at once. After what nobody works on (rule 2) it goes on where its last run
+//!    ended; or else it begins with what no peer has, if peers have some of the rest; or else with
+//!    the longest gap of missing pieces, in its middle if another one is about to go on at its
+//!    start.
 //!
 //! Pure: times are milliseconds that the caller counts from a start of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use crate::bitfield::Bitfield;
-use crate::limits::{EXTENT_LENGTH_BYTES, OPEN_PIECES_MAX, RANDOM_FIRST_PIECES};
+use crate::limits::{
+    BLOCK_LENGTH, EXTENT_LENGTH_BYTES, MIRROR_WORKERS_MAX, OPEN_PIECES_MAX, RANDOM_FIRST_PIECES,
+};
 use crate::policy::rarity::Rarity;
 use crate::units::{Block, Geometry, PieceIndex, SessionId};
 
@@ -105,6 +114,15 @@ pub enum Arrival {
     Stale,
 }
 
+/// Blocks in a row that one session is asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// Where it lies: bytes of the torrent.
+    pub bytes: Range<u64>,
+    /// The pieces that the session holds a job for.
+    pub pieces: Range<u32>,
+}
+
 /// The state of every piece, and who was asked for what.
 pub struct Picker {
     geometry: Geometry,
@@ -118,6 +136,8 @@ pub struct Picker {
     full: BTreeMap<PieceIndex, Vec<SessionId>>,
     /// Pieces that are to be fetched from one peer alone (rule 6).
     suspect: BTreeSet<PieceIndex>,
+    /// Where the last run of each of the mirrors' connections ended (rule 7).
+    heads: [Option<PieceIndex>; MIRROR_WORKERS_MAX],
     verified: u32,
     /// Pieces that may be open or full at once.
     begun_max: usize,
@@ -137,6 +157,7 @@ impl Picker {
             unfinished: BTreeSet::new(),
             full: BTreeMap::new(),
             suspect: BTreeSet::new(),
+            heads: [None; MIRROR_WORKERS_MAX],
             verified: 0,
             begun_max: OPEN_PIECES_MAX,
             rng,
@@ -246,7 +267,7 @@ impl Picker {
 
     /// Opens the best missing piece.
     fn begin(&mut self, have: &Bitfield, last: Option<PieceIndex>) -> Option<PieceIndex> {
-        if self.open.len() + self.full.len() >= self.begun_max || self.missing.is_empty() {
+        if !self.may_begin() {
             return None;
         }
         let piece = if self.verified < RANDOM_FIRST_PIECES && last.is_none() {
@@ -255,6 +276,15 @@ impl Picker {
             let rarest = self.missing.rarest(have)?;
             last.and_then(|last| self.near(last, rarest, have)).unwrap_or(rarest)
         };
+        self.open_piece(piece);
+        Some(piece)
+    }
+
+    fn may_begin(&self) -> bool {
+        self.open.len() + self.full.len() < self.begun_max && !self.missing.is_empty()
+    }
+
+    fn open_piece(&mut self, piece: PieceIndex) {
         self.missing.remove(piece);
         let blocks = self.geometry.blocks_in(piece);
         let open = OpenPiece {
@@ -269,7 +299,6 @@ impl Picker {
         };
         self.open.insert(piece, open);
         self.unfinished.insert(piece);
-        Some(piece)
     }
 
     /// A missing piece as rare as `rarest` in the extent of `last` (rule 3), the next one first.
@@ -317,6 +346,167 @@ impl Picker {
             self.unfinished.remove(&piece);
         }
         Some(self.geometry.block(piece, number))
+    }
+
+    // ---- runs ----------------------------------------------------------------------------------
+
+    /// Binds a run for connection number `hand` of the mirror `who`, which has `have` (rule 7): of
+    /// no more than so many `bytes` and `pieces`, but of one block at least. A block that ends so
+    /// many bytes from the start of the run is due at `due_ms` of that.
+    pub fn take_run(
+        &mut self,
+        (who, hand): (SessionId, usize),
+        have: &Bitfield,
+        (bytes, pieces): (u64, u32),
+        due_ms: impl Fn(u64) -> u32,
+    ) -> Option<Run> {
+        let first = self
+            .abandoned(have)
+            .or_else(|| self.begin_run(hand, have))
+            .or_else(|| self.shared(have))?;
+        let mut run = self.ask_row(who, first, bytes, &due_ms)?;
+        let mut last = first;
+        while let Some(next) = self.next_of_run(first, last, &run, have, (bytes, pieces)) {
+            self.open_piece(next);
+            let length = run.end - run.start;
+            let due_ms = |more| due_ms(length + more);
+            let Some(row) = self.ask_row(who, next, bytes - length, due_ms) else { break };
+            (run.end, last) = (row.end, next);
+        }
+        let pieces = first.get()..last.get() + 1;
+        for piece in pieces.clone().filter_map(|number| self.geometry.piece(number)) {
+            if let Some(open) = self.open.get_mut(&piece) {
+                open.workers += 1;
+            }
+        }
+        if let Some(head) = self.heads.get_mut(hand) {
+            *head = self.geometry.piece(pieces.end);
+        }
+        Some(Run { bytes: run, pieces })
+    }
+
+    /// The missing piece that a run of pieces `first` to `last` can go on with, if it is whole.
+    fn next_of_run(
+        &self,
+        first: PieceIndex,
+        last: PieceIndex,
+        run: &Range<u64>,
+        have: &Bitfield,
+        (bytes, pieces): (u64, u32),
+    ) -> Option<PieceIndex> {
+        let next = self.geometry.piece(last.get() + 1)?;
+        let fits = run.end == self.geometry.offset_of(next)
+            && next.get() - first.get() < pieces
+            && run.end - run.start + self.length_of(next) <= bytes;
+        let is_free = have.has(next) && self.missing.contains(next) && self.may_begin();
+        (fits && is_free).then_some(next)
+    }
+
+    fn length_of(&self, piece: PieceIndex) -> u64 {
+        u64::from(self.geometry.length_of(piece))
+    }
+
+    /// Opens the missing piece that a run is to begin with.
+    fn begin_run(&mut self, hand: usize, have: &Bitfield) -> Option<PieceIndex> {
+        if !self.may_begin() {
+            return None;
+        }
+        let rarest = self.missing.rarest(have)?;
+        let is_rare = self.availability(rarest) == 0 && self.missing.most_available() > 0;
+        let fits = |piece: &PieceIndex| {
+            self.missing.contains(*piece)
+                && have.has(*piece)
+                && (!is_rare || self.availability(*piece) == 0)
+        };
+        let head = self.heads.get(hand).copied().flatten().filter(fits);
+        let piece = match head {
+            None if !is_rare => self.longest_gap(hand).filter(|piece| have.has(*piece)),
+            head => head,
+        };
+        let piece = piece.unwrap_or(rarest);
+        self.open_piece(piece);
+        Some(piece)
+    }
+
+    /// Where the longest gap begins, or the second half of one that is another connection's.
+    fn longest_gap(&self, hand: usize) -> Option<PieceIndex> {
+        let others = (0..).zip(&self.heads).filter(|(other, _)| *other != hand);
+        let others: Vec<u32> = others.filter_map(|(_, head)| head.map(PieceIndex::get)).collect();
+        let ours = |gap: Range<u32>| {
+            let length = gap.end - gap.start;
+            let left = if others.contains(&gap.start) { length / 2 } else { 0 };
+            (length - left, gap.start + left)
+        };
+        // Of equally long ones the first.
+        let longest = self.missing.gaps().map(ours).reduce(|a, b| if b.0 > a.0 { b } else { a });
+        longest.and_then(|(_, begin)| self.geometry.piece(begin))
+    }
+
+    /// Asks for the first free block of an open piece and those that are free right behind it, up
+    /// to so many bytes. Returns where they lie.
+    fn ask_row(
+        &mut self,
+        who: SessionId,
+        piece: PieceIndex,
+        bytes: u64,
+        due_ms: impl Fn(u64) -> u32,
+    ) -> Option<Range<u64>> {
+        let offset = self.geometry.offset_of(piece);
+        let begins = |number: u32| u64::from(number) * u64::from(BLOCK_LENGTH);
+        let piece_length = self.length_of(piece);
+        let open = self.open.get_mut(&piece)?;
+        let mut states = (0_u32..).zip(&mut open.blocks).skip(open.first_free as usize);
+        let (first, state) = states.find(|(_, state)| **state == BlockState::Free)?;
+        let length = |next: u32| begins(next).min(piece_length) - begins(first);
+        let mut next = first + 1;
+        let due = due_ms(length(next));
+        *state = BlockState::Asked(who, due);
+        let (mut earliest, mut latest) = (due, due);
+        for (number, state) in states {
+            if *state != BlockState::Free || length(number + 1) > bytes {
+                break;
+            }
+            next = number + 1;
+            let due = due_ms(length(next));
+            *state = BlockState::Asked(who, due);
+            (earliest, latest) = (earliest.min(due), latest.max(due));
+        }
+        open.widen(earliest);
+        open.widen(latest);
+        open.first_free = next;
+        open.free -= next - first;
+        if open.free == 0 {
+            self.unfinished.remove(&piece);
+        }
+        Some(offset + begins(first)..offset + begins(first) + length(next))
+    }
+
+    /// The run in one piece that begins with the block which another session is latest with, as
+    /// [`Picker::ask_late`] says. It goes on as long as the blocks are late as well.
+    pub fn ask_late_run(
+        &mut self,
+        who: SessionId,
+        have: &Bitfield,
+        (now_ms, due_ms): (u32, u32),
+        blocks: usize,
+    ) -> Option<Run> {
+        let first = self.ask_late(who, have, now_ms, due_ms)?;
+        let begin = self.geometry.offset_of(first.piece) + u64::from(first.begin);
+        let mut last = first;
+        let open = self.open.get_mut(&first.piece)?;
+        let behind = (0_u32..).zip(&mut open.blocks).skip(first.number() as usize + 1);
+        for (number, state) in behind.take(blocks.saturating_sub(1)) {
+            match *state {
+                BlockState::Asked(by, due) if by != who && lateness(due, now_ms) > due_ms => {
+                    *state = BlockState::AskedTwice(by, who);
+                    last = self.geometry.block(first.piece, number);
+                }
+                _ => break,
+            }
+        }
+        let end = begin + u64::from(last.begin - first.begin + last.length);
+        let piece = first.piece.get();
+        Some(Run { bytes: begin..end, pieces: piece..piece })
     }
 
     /// Whether nothing is left to ask for the first time, of anybody.
@@ -448,7 +638,6 @@ impl Picker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::BLOCK_LENGTH;
 
     const ANN: SessionId = SessionId(1);
     const BOB: SessionId = SessionId(2);
@@ -702,6 +891,178 @@ mod tests {
             assert!(picker.is_end_game());
             assert_eq!(picker.ask_late(BOB, &have, 2_000, 3_000), Some(owed));
         }
+    }
+
+    // ---- runs ----------------------------------------------------------------------------------
+
+    const BLOCK: u64 = BLOCK_LENGTH as u64;
+
+    /// The next run of up to `blocks` and 100 pieces: its first block and the one behind its last.
+    fn run(picker: &mut Picker, who: SessionId, hand: usize, blocks: u64) -> Option<(u64, u64)> {
+        let have = all(picker);
+        let run = picker.take_run((who, hand), &have, (blocks * BLOCK, 100), |bytes| {
+            u32::try_from(bytes / BLOCK).unwrap()
+        })?;
+        Some((run.bytes.start / BLOCK, run.bytes.end.div_ceil(BLOCK)))
+    }
+
+    fn piece(picker: &Picker, number: u32) -> PieceIndex {
+        picker.geometry.piece(number).unwrap()
+    }
+
+    #[test]
+    fn a_run_is_as_long_as_it_may_be_and_ends_with_a_piece() {
+        let cases = [
+            (10, 100, (0, 8)), // two blocks more would be half a piece
+            (4, 100, (0, 4)),
+            (3, 100, (0, 3)), // a piece can be too long
+            (0, 100, (0, 1)),
+            (1_000, 100, (0, 40)),
+            (1_000, 3, (0, 12)),
+        ];
+        for (blocks, pieces, expected) in cases {
+            let mut picker = picker(10, 4);
+            let have = all(&picker);
+            let run = picker.take_run((ANN, 0), &have, (blocks * BLOCK, pieces), |_| 7).unwrap();
+            assert_eq!((run.bytes.start, run.bytes.end), (expected.0 * BLOCK, expected.1 * BLOCK));
+            assert_eq!(u64::from(run.pieces.end - run.pieces.start), expected.1.div_ceil(4));
+            let open: u64 = picker.open.values().map(|open| u64::from(open.free)).sum();
+            assert_eq!(open, expected.1.next_multiple_of(4) - expected.1, "{blocks} {pieces}");
+            assert!(picker.open.values().all(|open| open.workers == 1));
+        }
+    }
+
+    #[test]
+    fn runs_keep_to_the_pieces_that_may_be_begun() {
+        let mut picker = picker(10, 2);
+        picker.limit_begun(3);
+        assert_eq!(run(&mut picker, ANN, 0, 100), Some((0, 6)));
+        assert_eq!(run(&mut picker, BOB, 1, 100), None);
+    }
+
+    #[test]
+    fn the_last_piece_may_be_short() {
+        let geometry = Geometry::new(5 * BLOCK + 1, 2 * BLOCK_LENGTH).unwrap();
+        let had = Bitfield::none(geometry);
+        let mut picker = Picker::new(geometry, had, fastrand::Rng::with_seed(5));
+        let have = all(&picker);
+        let run = picker.take_run((ANN, 0), &have, (5 * BLOCK + 1, 9), |_| 0).unwrap();
+        assert_eq!(run, Run { bytes: 0..5 * BLOCK + 1, pieces: 0..3 });
+        assert!(picker.is_end_game());
+    }
+
+    #[test]
+    fn a_connection_goes_on_where_it_was_and_others_begin_in_the_middle() {
+        let mut picker = picker(64, 1);
+        let mut runs = Vec::new();
+        for hand in [0, 1, 2, 0, 1, 3, 2] {
+            runs.push(run(&mut picker, ANN, hand, 4).unwrap());
+        }
+        assert_eq!(runs, [(0, 4), (34, 38), (19, 23), (4, 8), (38, 42), (53, 57), (23, 27)]);
+    }
+
+    #[test]
+    fn a_connection_that_meets_what_is_had_goes_to_the_longest_gap() {
+        let mut picker = picker(32, 1);
+        for number in [0, 1, 5, 20] {
+            let piece = piece(&picker, number);
+            picker.missing.remove(piece);
+            picker.on_verified(piece);
+        }
+        // Gaps: 2 to 4, 6 to 19, 21 to 31.
+        let mut runs = Vec::new();
+        while let Some(run) = run(&mut picker, ANN, 0, 8) {
+            runs.push(run);
+        }
+        assert_eq!(runs, [(6, 14), (14, 20), (21, 29), (29, 32), (2, 5)]);
+    }
+
+    #[test]
+    fn what_nobody_works_on_is_gone_on_with_by_a_run_and_with_it_what_is_behind() {
+        let mut picker = picker(6, 4);
+        let second = piece(&picker, 1);
+        picker.missing.remove(second);
+        picker.open_piece(second);
+        for _ in 0..2 {
+            let block = picker.ask(BOB, second, 0).unwrap();
+            picker.on_block(BOB, block);
+        }
+        assert_eq!(run(&mut picker, ANN, 0, 8), Some((6, 12)));
+        assert_eq!(run(&mut picker, ANN, 0, 8), Some((12, 20)));
+        assert_eq!(run(&mut picker, CAT, 1, 8), Some((0, 4)));
+        assert_eq!(run(&mut picker, CAT, 1, 2), Some((20, 22)));
+        assert_eq!(run(&mut picker, CAT, 1, 8), Some((22, 24)), "the rest of what is shared");
+        assert_eq!(run(&mut picker, CAT, 1, 8), None);
+    }
+
+    #[test]
+    fn a_run_asks_for_free_blocks_only() {
+        let mut picker = picker(1, 6);
+        let have = all(&picker);
+        let piece = picker.take_job(&have, None).unwrap();
+        let asked: Vec<Block> = (0..4).map(|_| picker.ask(BOB, piece, 0).unwrap()).collect();
+        picker.give_back(BOB, asked[1]);
+        assert_eq!(run(&mut picker, ANN, 0, 100), Some((1, 2)));
+        assert_eq!(run(&mut picker, ANN, 0, 100), Some((4, 6)));
+        assert!(picker.is_end_game());
+    }
+
+    #[test]
+    fn what_no_peer_has_comes_first() {
+        let mut picker = picker(8, 1);
+        let some = have(&picker, "xxx..xx.");
+        picker.on_join(&some);
+        let begun: BTreeSet<u64> = (0..3).map(|_| run(&mut picker, ANN, 0, 1).unwrap().0).collect();
+        assert_eq!(begun, BTreeSet::from([3, 4, 7]));
+        let rest: BTreeSet<(u64, u64)> =
+            (0..2).map(|_| run(&mut picker, ANN, 0, 9).unwrap()).collect();
+        assert_eq!(rest, BTreeSet::from([(0, 3), (5, 7)]));
+    }
+
+    #[test]
+    fn where_a_seed_is_nothing_is_rare() {
+        let mut picker = picker(8, 1);
+        let some = have(&picker, "xxx..xxx");
+        picker.on_join(&some);
+        picker.on_join(&all(&picker));
+        assert_eq!(run(&mut picker, ANN, 0, 9), Some((0, 8)));
+    }
+
+    #[test]
+    fn blocks_of_a_run_are_due_one_after_the_other_and_late_ones_are_raced_for() {
+        let mut picker = picker(2, 8);
+        let have = all(&picker);
+        let second = |bytes: u64| u32::try_from(1_000 * bytes / BLOCK).unwrap();
+        picker.take_run((ANN, 0), &have, (16 * BLOCK, 100), second).unwrap();
+        assert!(picker.is_end_game());
+        // The last of 16 seconds is the latest.
+        let late = picker.ask_late(BOB, &have, 0, 2_000).unwrap();
+        assert_eq!((late.piece.get(), late.number()), (1, 7));
+        assert_eq!(picker.ask_late(BOB, &have, 0, 15_000), None, "that is as soon from the first");
+        // The first ones were due 8 s ago.
+        let run = picker.ask_late_run(CAT, &have, (8_500, 9_000), 3).unwrap();
+        assert_eq!(run, Run { bytes: 0..3 * BLOCK, pieces: 0..0 });
+        assert_eq!(picker.ask_late_run(ANN, &have, (8_500, 9_000), 3), None, "they are its own");
+        let run = picker.ask_late_run(CAT, &have, (8_500, 9_000), 100).unwrap();
+        assert_eq!(run.bytes, 3 * BLOCK..8 * BLOCK);
+        assert_eq!(picker.on_block(CAT, picker.geometry.block(piece(&picker, 0), 3)), {
+            Arrival::Fresh([Some(ANN), None])
+        });
+    }
+
+    #[test]
+    fn a_suspect_piece_is_fetched_by_one_connection_alone_in_a_run_too() {
+        let mut picker = picker(2, 2);
+        let (have, first) = (all(&picker), piece(&picker, 0));
+        picker.suspect.insert(first);
+        let run = picker.take_run((ANN, 0), &have, (3 * BLOCK, 9), |_| 9_000).unwrap();
+        assert_eq!(run.pieces, 0..1);
+        for number in 0..2 {
+            let block = picker.geometry.block(first, number);
+            assert_eq!(picker.ask_late(BOB, &have, 9_999, 10_000), None);
+            picker.on_block(ANN, block);
+        }
+        assert_eq!(picker.on_failed(first), [ANN, ANN]);
     }
 
     #[test]

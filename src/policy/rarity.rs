@@ -3,6 +3,8 @@
 //! One array holds the pieces sorted by how many peers have them. A peer's `have` moves one piece
 //! across one border, by a swap; so a change costs the same however many pieces there are.
 
+use std::ops::Range;
+
 use crate::bitfield::Bitfield;
 use crate::units::{Geometry, PieceIndex};
 
@@ -164,6 +166,37 @@ impl Rarity {
         )
     }
 
+    /// How many peers have the piece that most have, those that have everything not counted.
+    pub fn most_available(&self) -> u16 {
+        self.order.last().map_or(0, |piece| self.availability(*piece))
+    }
+
+    /// The stretches of pieces still to be begun, each as long as it can be, in the torrent's order.
+    pub fn gaps(&self) -> impl Iterator<Item = Range<u32>> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let begin = self.next(true, at).filter(|begin| *begin < self.geometry.pieces())?;
+            at = self.next(false, begin).unwrap_or(u32::MAX).min(self.geometry.pieces());
+            Some(begin..at)
+        })
+    }
+
+    /// The first place from `from` on where a piece is still to be begun, or is not. Whole bytes of
+    /// others are passed over.
+    fn next(&self, contained: bool, from: u32) -> Option<u32> {
+        let flip = if contained { 0 } else { u8::MAX };
+        let bytes = self.members.as_bytes().get(from as usize / 8..)?;
+        let mut mask = u8::MAX >> (from % 8);
+        for (number, byte) in (from / 8..).zip(bytes) {
+            let found = (byte ^ flip) & mask;
+            if found != 0 {
+                return Some(number * 8 + found.leading_zeros());
+            }
+            mask = u8::MAX;
+        }
+        None
+    }
+
     fn set_availability(&mut self, piece: PieceIndex, peers: u16) {
         if let Some(slot) = self.availability.get_mut(piece.index()) {
             *slot = peers;
@@ -217,6 +250,35 @@ mod tests {
             let class = usize::from(rarity.availability(*piece));
             assert!(at < rarity.ends[class] as usize);
             assert!(class == 0 || at >= rarity.ends[class - 1] as usize);
+        }
+    }
+
+    #[test]
+    fn gaps_are_as_long_as_they_can_be() {
+        for (pieces, had) in [
+            (1, vec![]),
+            (1, vec![0]),
+            (40, vec![]),
+            (40, vec![0, 1, 2]),
+            (40, vec![39]),
+            (40, (5..31).collect()),
+            (40, vec![7, 8, 15, 17, 24]),
+            (64, (0..64).filter(|number| number % 3 == 0).collect()),
+            (33, (0..33).collect()),
+        ] {
+            let geometry = Geometry::new(pieces, 1).unwrap();
+            let mut have = Bitfield::none(geometry);
+            let had: Vec<u32> = had;
+            for number in &had {
+                have.insert(geometry.piece(*number).unwrap());
+            }
+            let rarity = Rarity::new(geometry, &have, &mut fastrand::Rng::with_seed(1));
+            let gaps: Vec<Range<u32>> = rarity.gaps().collect();
+            let missing: Vec<u32> = gaps.iter().cloned().flatten().collect();
+            let expected: Vec<u32> =
+                (0..geometry.pieces()).filter(|number| !had.contains(number)).collect();
+            assert_eq!(missing, expected, "{gaps:?}");
+            assert!(gaps.windows(2).all(|pair| pair[0].end < pair[1].start), "{gaps:?}");
         }
     }
 

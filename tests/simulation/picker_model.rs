@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use rusty_torrent::bitfield::Bitfield;
-use rusty_torrent::policy::picker::{Arrival, Picker};
+use rusty_torrent::limits::{BLOCK_LENGTH, MIRROR_WORKERS_MAX};
+use rusty_torrent::policy::picker::{Arrival, Picker, Run};
 use rusty_torrent::units::{Block, Geometry, PieceIndex, SessionId};
 
 use crate::peer::some_pieces;
@@ -132,6 +133,12 @@ impl Model {
             return;
         };
         assert!(worker.have.has(piece));
+        self.open(piece);
+        assert!(self.has_free(piece), "{piece} has nothing to ask for");
+        self.add_job(number, piece);
+    }
+
+    fn open(&mut self, piece: PieceIndex) {
         if self.pieces[piece.index()] == PieceIs::Missing {
             self.pieces[piece.index()] = PieceIs::Open {
                 blocks: vec![BlockIs::Free; self.geometry.blocks_in(piece) as usize],
@@ -139,13 +146,78 @@ impl Model {
                 alone: self.suspect.contains(&piece),
             };
         }
-        assert!(self.has_free(piece), "{piece} has nothing to ask for");
+    }
+
+    fn add_job(&mut self, number: usize, piece: PieceIndex) {
         let PieceIs::Open { workers, alone, .. } = &mut self.pieces[piece.index()] else {
             panic!("{piece} is not open");
         };
         assert!(!*alone || *workers == 0, "{piece} is for one alone");
         *workers += 1;
         self.workers[number].jobs.push(piece);
+    }
+
+    fn take_run(&mut self, number: usize) {
+        let worker = &self.workers[number];
+        if worker.jobs.iter().any(|piece| self.has_free(*piece)) {
+            return;
+        }
+        let (bytes, pieces) = (self.rng.u64(..200_000), self.rng.u32(1..8));
+        let (hand, due) = (number % MIRROR_WORKERS_MAX, self.now_ms);
+        let due_ms = |bytes: u64| due + (bytes / 100) as u32;
+        let (who, have) = (worker.who, worker.have.clone());
+        let Some(run) = self.picker.take_run((who, hand), &have, (bytes, pieces), due_ms) else {
+            return self.take_job(number);
+        };
+        assert!(!run.pieces.is_empty() && run.pieces.len() <= pieces as usize);
+        let least = u64::from(BLOCK_LENGTH);
+        assert!(!run.bytes.is_empty() && run.bytes.end - run.bytes.start <= bytes.max(least));
+        for piece in run.pieces.clone() {
+            let piece = self.geometry.piece(piece).unwrap();
+            assert!(have.has(piece));
+            self.open(piece);
+            self.add_job(number, piece);
+        }
+        assert_eq!(self.ask_run(number, &run), run.pieces.len(), "every piece has a part in it");
+    }
+
+    /// The blocks of a run are asked of one more. Returns in how many pieces they are.
+    fn ask_run(&mut self, number: usize, run: &Run) -> usize {
+        let late = run.pieces.is_empty();
+        let who = self.workers[number].who;
+        let (mut at, mut pieces) = (run.bytes.start, BTreeSet::new());
+        while at < run.bytes.end {
+            let length = u64::from(self.geometry.piece_length());
+            let piece = self.geometry.piece((at / length) as u32).unwrap();
+            let begin = (at - self.geometry.offset_of(piece)) as u32;
+            let block = self.geometry.block(piece, begin / BLOCK_LENGTH);
+            assert_eq!(block.begin, begin);
+            match self.block(block).unwrap() {
+                BlockIs::Asked(asked) if late && asked.len() == 1 && asked[0] != who => {
+                    asked.push(who);
+                }
+                state @ BlockIs::Free if !late => *state = BlockIs::Asked(vec![who]),
+                other => panic!("{block:?} is {other:?}"),
+            }
+            self.workers[number].out.push(block);
+            pieces.insert(piece);
+            at += u64::from(block.length);
+        }
+        assert_eq!(at, run.bytes.end);
+        pieces.len()
+    }
+
+    fn ask_late_run(&mut self, number: usize) {
+        let worker = &self.workers[number];
+        let (who, have) = (worker.who, worker.have.clone());
+        let due = self.now_ms + self.rng.u32(..5_000);
+        let blocks = self.rng.usize(1..9);
+        if self.picker.is_end_game()
+            && let Some(run) = self.picker.ask_late_run(who, &have, (self.now_ms, due), blocks)
+        {
+            assert_eq!(self.ask_run(number, &run), 1);
+            assert!(run.bytes.end - run.bytes.start <= blocks as u64 * u64::from(BLOCK_LENGTH));
+        }
     }
 
     fn ask(&mut self, number: usize) {
@@ -295,8 +367,10 @@ fn the_picker_agrees_with_a_model_whatever_sessions_do() {
             model.now_ms += model.rng.u32(..50);
             let number = model.rng.usize(..SESSIONS);
             match model.rng.u32(..20) {
-                0..5 => model.take_job(number),
-                5..11 => model.ask(number),
+                0..4 => model.take_job(number),
+                4 => model.take_run(number),
+                5..10 => model.ask(number),
+                10 => model.ask_late_run(number),
                 11..15 => model.bring(number),
                 15 => model.give_back(number),
                 16 | 17 => model.end_job(number),
