@@ -11,8 +11,8 @@
 //! 3  system/                walls to the OS: buffer, link, signals, allowance, storage, resume,
 //!                           sandbox
 //! 2  policy/                decisions, no I/O, time passed in: memory, rate, bucket, noise, choker,
-//!                           serving, metadata, exchange, pipeline, rarity, picker, blame, swarm,
-//!                           conversation, inquiry, encryption, peer_book, origins, tiers
+//!                           serving, metadata, exchange, pipeline, rarity, picker, blame, mirrors,
+//!                           swarm, conversation, fetch, inquiry, encryption, peer_book, origins, tiers
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, url, web_seed, lsd, magnet, metainfo,
 //!                           handshake, message, extension, metadata, tracker, tracker_http, tracker_udp,
 //!                           exchange, resume, mse

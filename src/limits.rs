@@ -393,6 +393,31 @@ pub const FAREWELL_THREADS_MAX: usize = 16;
 
 /// Connections to all mirrors together, each with a thread of its own.
 pub const MIRROR_WORKERS_MAX: usize = 4;
+/// Connections to one mirror: while one waits for an answer, the other one brings something.
+pub const MIRROR_CONNECTIONS_MAX: usize = 2;
+/// Bytes in a row that a mirror is asked for at a time, while nothing is known of it.
+pub const RUN_LENGTH_START_BYTES: u64 = 1 << 20;
+/// And then at least.
+pub const RUN_LENGTH_MIN_BYTES: u64 = 256 << 10;
+/// And at most.
+pub const RUN_LENGTH_MAX_BYTES: u64 = 16 << 20;
+/// In between as many as it brings in so much time: little beside that is the wait for an answer,
+/// and not too much is one mirror's when the end is near.
+pub const RUN_TIME_MS: u32 = 4_000;
+/// Pieces in such a row.
+pub const RUN_PIECES_MAX: u32 = 1024;
+/// A mirror gives way to others if one of them is more than so many times as fast.
+pub const MIRROR_SLOWER_MAX: u64 = 4;
+/// And to any other if it brings less than these bytes
+pub const MIRROR_SLOW_BYTES: u64 = 128 << 10;
+/// in so much time.
+pub const MIRROR_SLOW_MS: u32 = 10_000;
+/// A mirror that failed is asked again after this long; twice as long after each failure more.
+pub const MIRROR_PAUSE_MIN_MS: u32 = 1_000;
+/// But never later than this, unless it asks for more.
+pub const MIRROR_PAUSE_MAX_MS: u32 = 15 * 60 * 1_000;
+/// And this long while there is nobody else.
+pub const MIRROR_PAUSE_LONELY_MAX_MS: u32 = 60 * 1_000;
 /// The longest pause that a mirror can ask for.
 pub const RETRY_AFTER_MAX_S: u64 = 3600;
 

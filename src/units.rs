@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::limits::BLOCK_LENGTH;
+use crate::limits::{BLOCK_LENGTH, MIRRORS_MAX};
 
 /// SHA-1 of the info dictionary's exact bytes: a torrent's name on the network.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,9 +74,25 @@ impl fmt::Display for PieceIndex {
     }
 }
 
-/// One session with one peer. Numbered in the order in which sessions began, never used twice.
+/// One session with one peer. Numbered in the order in which sessions began, never used twice. The
+/// last numbers are those of mirrors: whatever comes from one, over however many connections, is
+/// of the same one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionId(pub u32);
+
+impl SessionId {
+    /// The number of the mirror in this place, the first [`MIRRORS_MAX`] of which have one.
+    pub fn of_mirror(place: usize) -> Self {
+        let place = place.min(MIRRORS_MAX - 1);
+        Self(u32::MAX - u32::try_from(place).unwrap_or(0))
+    }
+
+    /// The place of the mirror that has this number.
+    pub fn mirror(self) -> Option<usize> {
+        let place = (u32::MAX - self.0) as usize;
+        (place < MIRRORS_MAX).then_some(place)
+    }
+}
 
 /// What one request asks for: `length` bytes of `piece`, from its byte `begin` on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -250,6 +266,16 @@ mod tests {
                 good,
                 "{piece} {begin} {length}"
             );
+        }
+    }
+
+    #[test]
+    fn mirrors_are_told_from_peers() {
+        for place in [0, 1, MIRRORS_MAX - 1] {
+            assert_eq!(SessionId::of_mirror(place).mirror(), Some(place));
+        }
+        for peer in [0, 1, u32::MAX / 2] {
+            assert_eq!(SessionId(peer).mirror(), None);
         }
     }
 

@@ -169,6 +169,14 @@ impl Picker {
         self.begun_max = max.clamp(1, OPEN_PIECES_MAX);
     }
 
+    /// Pieces of one run. Where not all of them may be begun at once, what mirrors have begun is half
+    /// of what may be.
+    pub fn begun_share(&self) -> u32 {
+        let pieces = self.geometry.pieces();
+        let share = u32::try_from(self.begun_max / (2 * MIRROR_WORKERS_MAX)).unwrap_or(pieces);
+        if self.begun_max >= pieces as usize { pieces } else { share.max(1) }
+    }
+
     /// The pieces that are there and verified.
     pub fn had(&self) -> &Bitfield {
         &self.had
@@ -182,6 +190,11 @@ impl Picker {
     /// Whether every piece is there and verified.
     pub fn is_done(&self) -> bool {
         self.had.is_full()
+    }
+
+    /// Bytes of the pieces that nobody has begun, the last one counted as long as the others.
+    pub fn missing_bytes(&self) -> u64 {
+        self.missing.len() as u64 * u64::from(self.geometry.piece_length())
     }
 
     // ---- what peers have -----------------------------------------------------------------------

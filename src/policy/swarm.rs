@@ -13,6 +13,7 @@ use crate::bitfield::Bitfield;
 use crate::limits::{HEARD_WAITING_MAX, NODES_WAITING_MAX};
 use crate::policy::choker::{self, Candidate, Choker};
 use crate::policy::exchange::Contacts;
+use crate::policy::mirrors::Mirrors;
 use crate::policy::picker::Picker;
 use crate::protocol::metainfo::Metainfo;
 use crate::units::{Geometry, PeerId, PieceIndex, SessionId};
@@ -25,8 +26,12 @@ pub struct Swarm {
     pub stop: bool,
     /// Addresses wait for a free place in the pool: who brings nothing should go.
     pub others_wait: bool,
+    /// The mirrors, and what became of each.
+    pub mirrors: Mirrors,
     /// Bytes of blocks that were wanted.
     pub downloaded: u64,
+    /// Bytes of them that mirrors brought.
+    pub mirrored: u64,
     /// Bytes of blocks that came twice, or whose piece was wrong.
     pub wasted: u64,
     /// Bytes of blocks that were sent to others.
@@ -103,6 +108,8 @@ impl Swarm {
             stop: false,
             others_wait: false,
             downloaded: 0,
+            mirrors: Mirrors::default(),
+            mirrored: 0,
             wasted: 0,
             uploaded: 0,
             upload_limit_per_s: None,
@@ -189,9 +196,11 @@ impl Swarm {
         self.trades.len()
     }
 
-    /// This session's peer sent wrong data: the session ends on its next turn.
+    /// This session's peer, or this mirror, sent wrong data: the session ends on its next turn.
     pub fn ban(&mut self, who: SessionId) {
-        if self.trades.contains_key(&who) {
+        if let Some(place) = who.mirror() {
+            self.mirrors.ban(place);
+        } else if self.trades.contains_key(&who) {
             self.banned.insert(who);
             self.rings.push(who);
         }
@@ -296,9 +305,10 @@ impl Swarm {
         trade.unchoked
     }
 
-    /// The peer brought so many bytes that were wanted.
+    /// The peer or the mirror brought so many bytes that were wanted.
     pub fn on_received(&mut self, who: SessionId, bytes: u64) {
         self.downloaded += bytes;
+        self.mirrored += if who.mirror().is_some() { bytes } else { 0 };
         if let Some(trade) = self.trades.get_mut(&who) {
             trade.received += bytes;
         }
