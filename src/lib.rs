@@ -5,9 +5,9 @@
 //!
 //! ```text
 //! 5  progress arguments cli main  what is shown, what was typed, the exit status
-//! 4  engine/                threads: event, announcer, local, discovery, listener, outside, recheck,
-//!                           chunk, upload, session, recorder, writer, pool, coordinator, metadata,
-//!                           download
+//! 4  engine/                threads: event, resolve, hops, announcer, local, discovery, listener,
+//!                           outside, recheck, chunk, upload, session, recorder, writer, pool,
+//!                           coordinator, metadata, download
 //! 3  system/                walls to the OS: buffer, link, signals, allowance, storage, resume,
 //!                           sandbox
 //! 2  policy/                decisions, no I/O, time passed in: memory, rate, bucket, noise, choker,

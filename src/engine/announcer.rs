@@ -6,7 +6,6 @@
 //! [`Patience::total`] at most.
 
 mod http;
-mod resolve;
 mod udp;
 
 use std::io;

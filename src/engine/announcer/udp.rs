@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Patience;
-use super::resolve::resolve;
+use crate::engine::resolve::resolve;
 use crate::limits::{
     TRACKER_UDP_CONNECTION_LIFE_MS, TRACKER_UDP_CONNECTIONS_MAX, TRACKER_UDP_DATAGRAM_MAX_BYTES,
     TRACKER_UDP_STRAYS_MAX,

@@ -1,4 +1,4 @@
-//! Owns the look-up of trackers' names, in bounded time.
+//! Owns the look-up of trackers' and mirrors' names, in bounded time.
 //!
 //! The system's look-up can't be given a deadline, so it runs on a thread of its own, which is left
 //! behind when the time is up. ureq does the same, but panics if there is no thread to be had.
