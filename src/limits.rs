@@ -418,6 +418,40 @@ pub const MIRROR_PAUSE_MIN_MS: u32 = 1_000;
 pub const MIRROR_PAUSE_MAX_MS: u32 = 15 * 60 * 1_000;
 /// And this long while there is nobody else.
 pub const MIRROR_PAUSE_LONELY_MAX_MS: u32 = 60 * 1_000;
+/// Redirects that one request follows.
+pub const MIRROR_REDIRECTS_MAX: u32 = 5;
+/// Looking up a mirror's name.
+pub const MIRROR_RESOLVE_TIMEOUT_MS: u32 = 10_000;
+/// Connecting to a mirror, with all its addresses and the TLS handshake.
+pub const MIRROR_CONNECT_TIMEOUT_MS: u32 = 10_000;
+/// Sending a request to a mirror.
+pub const MIRROR_SEND_TIMEOUT_MS: u32 = 10_000;
+/// Waiting for the whole head of its answer.
+pub const MIRROR_HEAD_TIMEOUT_MS: u32 = 20_000;
+/// Waiting for anything.
+pub const MIRROR_READ_TIMEOUT_MS: u32 = 15_000;
+/// A whole body, and that of a redirect: what is sent so slowly ends sooner, if that is a choice.
+pub const MIRROR_BODY_TIMEOUT_MS: u32 = 10 * 60 * 1_000;
+/// Bytes of the head of an answer.
+pub const MIRROR_HEAD_MAX_BYTES: usize = 16 << 10;
+/// Bytes that are read from a mirror at once.
+pub const MIRROR_INPUT_BYTES: usize = 32 << 10;
+/// And where a limit is set.
+pub const MIRROR_INPUT_LIMITED_BYTES: usize = MIRROR_HEAD_MAX_BYTES;
+/// Bytes that are sent to a mirror at once; the head of a request must fit in.
+pub const MIRROR_OUTPUT_BYTES: usize = 16 << 10;
+const _: () = assert!(
+    URL_LENGTH_MAX_BYTES + ESCAPED_PATH_MAX_BYTES + (1 << 10) < MIRROR_OUTPUT_BYTES,
+    "a request would not fit in"
+);
+/// What has come is looked at after this long, if the buffer is not full sooner.
+pub const MIRROR_TURN_MS: u32 = 100;
+/// A run that was asked to stop waits this long for what has come from mirrors.
+pub const MIRROR_FINISH_TIMEOUT_MS: u32 = 200;
+/// The stack of a thread that fetches from mirrors. A TLS handshake needs the most of it.
+pub const MIRROR_STACK_BYTES: usize = ANNOUNCER_STACK_BYTES;
+/// What its connections take besides their buffers of HTTP: TLS, roots, what is asked for.
+pub const MIRROR_OTHER_BYTES: usize = 192 << 10;
 /// The longest pause that a mirror can ask for.
 pub const RETRY_AFTER_MAX_S: u64 = 3600;
 

@@ -13,10 +13,12 @@ use crate::limits::{
     BANNED_MAX, BLOCK_LENGTH, CHUNK_LENGTH_BYTES, CHUNKS_MAX, CHUNKS_MIN, CONTACT_CHANGES_MAX,
     EVENTS_QUEUED_MAX, FAREWELL_THREADS_MAX, FAREWELL_THREADS_MIN, FOREIGN_TEXT_MAX_CHARS,
     HEARD_WAITING_MAX, JOBS_MAX, LISTENER_STACK_BYTES, LOCAL_STACK_BYTES, MESSAGE_KEPT_MAX_BYTES,
-    METADATA_BLOCK_BYTES, METADATA_QUEUED_MAX, NEW_HAVES_MAX, OPEN_PIECES_MAX, OUTBOX_MAX_BYTES,
-    OVERDUE_MAX, PEER_OTHER_BYTES, PEERS_MIN, PEERS_PER_REPLY_MAX, PROCESS_BYTES, READ_BACK_BYTES,
-    RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES, RECHECK_THREADS_MAX, RECORDER_STACK_BYTES,
-    REQUESTS_IN_FLIGHT_MAX, REQUESTS_QUEUED_MAX, RESOLVER_STACK_BYTES, SESSION_STACK_BYTES,
+    METADATA_BLOCK_BYTES, METADATA_QUEUED_MAX, MIRROR_CONNECTIONS_MAX, MIRROR_INPUT_BYTES,
+    MIRROR_OTHER_BYTES, MIRROR_OUTPUT_BYTES, MIRROR_STACK_BYTES, MIRROR_WORKERS_MAX, NEW_HAVES_MAX,
+    OPEN_PIECES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX, PEER_OTHER_BYTES, PEERS_MIN,
+    PEERS_PER_REPLY_MAX, PROCESS_BYTES, READ_BACK_BYTES, RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES,
+    RECHECK_THREADS_MAX, RECORDER_STACK_BYTES, REQUESTS_IN_FLIGHT_MAX, REQUESTS_QUEUED_MAX,
+    RESOLVER_STACK_BYTES, RUN_LENGTH_START_BYTES, RUN_PIECES_MAX, SESSION_STACK_BYTES,
     SESSIONS_REMEMBERED_MAX, SIGNALS_STACK_BYTES, SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES,
     TRACKER_ID_MAX_BYTES, TRACKER_REPLY_MAX_BYTES, TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX,
     UPLOAD_BUFFER_BYTES, UPLOAD_BUFFERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
@@ -98,6 +100,8 @@ pub struct Plan {
     pub announcers: usize,
     /// Threads that say goodbye, while those may still be waiting.
     pub farewells: usize,
+    /// Connections to mirrors.
+    pub mirrors: usize,
     /// Threads that look at what is there. They are gone before the others come.
     pub checkers: usize,
 }
@@ -138,7 +142,8 @@ impl Plan {
             + self.chunks as u64 * chunk(needs)
             + self.begun as u64 * begun(needs)
             + self.announcers as u64 * announcer()
-            + self.farewells as u64 * farewell();
+            + self.farewells as u64 * farewell()
+            + self.mirrors as u64 * mirror(needs);
         let looking = looking(needs, self.checkers as u64);
         always(needs) + reading.max(looking).max(downloading)
     }
@@ -151,10 +156,11 @@ pub fn can_be_measured(ceiling: u64, torrent_bytes: u64) -> bool {
 
 fn least(needs: &Needs) -> Plan {
     let peers = needs.peers.clamp(1, PEERS_MIN);
-    let begun = begun_for(peers, needs);
+    let mirrors = mirror_connections(needs).min(1);
+    let begun = begun_for(peers, mirrors, needs);
     let farewells = needs.measures.tiers.min(1);
     let announcers = needs.announcers.max(farewells);
-    Plan { peers, chunks: CHUNKS_MIN, begun, announcers, farewells, checkers: 1 }
+    Plan { peers, chunks: CHUNKS_MIN, begun, announcers, farewells, mirrors, checkers: 1 }
 }
 
 fn most(needs: &Needs) -> Plan {
@@ -166,16 +172,30 @@ fn most(needs: &Needs) -> Plan {
             .max(1),
         announcers: needs.measures.tiers.min(ANNOUNCER_THREADS_MAX),
         farewells: needs.measures.tiers.min(FAREWELL_THREADS_MAX),
+        mirrors: mirror_connections(needs),
         checkers: 1,
     }
 }
 
-/// Each peer works on a piece of its own, and one more is about to be verified.
-fn begun_for(peers: usize, needs: &Needs) -> usize {
-    (2 * peers).min(usize::try_from(needs.measures.pieces).unwrap_or(usize::MAX)).max(1)
+/// A second connection to a mirror brings something while the first one waits for an answer.
+fn mirror_connections(needs: &Needs) -> usize {
+    let mirrors = usize::try_from(needs.measures.mirrors).unwrap_or(MIRROR_WORKERS_MAX);
+    mirrors.saturating_mul(MIRROR_CONNECTIONS_MAX).min(MIRROR_WORKERS_MAX)
 }
 
-/// From the least to the most: first peers and chunks in step, then trackers, then pieces.
+/// Each peer works on a piece of its own, and one more is about to be verified. A connection to a
+/// mirror works on many, and has its share of half of them.
+fn begun_for(peers: usize, mirrors: usize, needs: &Needs) -> usize {
+    let run = RUN_LENGTH_START_BYTES / needs.measures.piece_length.max(1) + 1;
+    let run = usize::try_from(run).unwrap_or(usize::MAX).min(RUN_PIECES_MAX as usize);
+    let runs = if mirrors > 0 { 2 * MIRROR_WORKERS_MAX * run } else { 0 };
+    (2 * peers + runs)
+        .min(OPEN_PIECES_MAX)
+        .min(usize::try_from(needs.measures.pieces).unwrap_or(usize::MAX))
+        .max(1)
+}
+
+/// From the least to the most: first peers and chunks in step, then trackers and mirrors, then pieces.
 fn steps(least: Plan, most: Plan) -> impl Iterator<Item = Plan> {
     let grow = move |plan: &Plan| {
         let mut plan = *plan;
@@ -185,6 +205,8 @@ fn steps(least: Plan, most: Plan) -> impl Iterator<Item = Plan> {
             plan.begun = plan.begun.max(2 * plan.peers).min(most.begun);
         } else if plan.farewells < most.farewells.min(FAREWELL_THREADS_MIN) {
             plan.farewells += 1;
+        } else if plan.mirrors < most.mirrors {
+            plan.mirrors += 1;
         } else if plan.announcers < most.announcers {
             plan.announcers += 1;
         } else if plan.begun < most.begun {
@@ -329,6 +351,16 @@ fn peer(needs: &Needs) -> u64 {
         + bitfields
 }
 
+/// One connection to a mirror, and one that is kept: each with buffers of its own for TLS.
+fn mirror(needs: &Needs) -> u64 {
+    thread(MIRROR_STACK_BYTES)
+        + thread(RESOLVER_STACK_BYTES)
+        + 4 * (MIRROR_INPUT_BYTES + MIRROR_OUTPUT_BYTES) as u64
+        + MIRROR_OTHER_BYTES as u64
+        + chunk(needs)
+        + bitfield(needs)
+}
+
 /// One announce under way, and the answer to the last that nobody has read yet.
 fn announcer() -> u64 {
     farewell() + table(PEERS_PER_REPLY_MAX, 32)
@@ -408,7 +440,8 @@ mod tests {
 
     #[test]
     fn more_memory_never_gives_less_and_is_never_overdrawn() {
-        let all = [needs(1, 1, 0), needs(200_000, 1 << 14, 5), needs(3_000, 1 << 24, 32)];
+        let mut all = [needs(1, 1, 0), needs(200_000, 1 << 14, 5), needs(3_000, 1 << 24, 32)];
+        (all[1].measures.mirrors, all[2].measures.mirrors) = (300, 1);
         for needs in
             all.into_iter().chain(all.map(|needs| Needs { cores: 100, peers: 500, ..needs }))
         {
@@ -425,10 +458,36 @@ mod tests {
                 assert!(grows(|plan| plan.peers) && grows(|plan| plan.chunks), "{ceiling}");
                 assert!(grows(|plan| plan.begun) && grows(|plan| plan.announcers), "{ceiling}");
                 assert!(grows(|plan| plan.checkers) && grows(|plan| plan.farewells));
+                assert!(grows(|plan| plan.mirrors), "{ceiling}");
                 before = Some(plan);
             }
             assert!(before.is_some_and(|plan| plan.peers == needs.peers));
         }
+    }
+
+    #[test]
+    fn mirrors_have_few_connections_and_pieces_enough_for_runs() {
+        for (mirrors, most) in [(0, 0), (1, 2), (2, 4), (300, MIRROR_WORKERS_MAX)] {
+            let mut needs = needs(4_000, 1 << 18, 3);
+            (needs.measures.mirrors, needs.measures.mirror_bytes) = (mirrors, 100 * mirrors);
+            let plan = Plan::new(MEMORY_DEFAULT_BYTES, &needs).unwrap();
+            assert_eq!((plan.mirrors, plan.peers), (most, PEERS_DEFAULT), "{mirrors}");
+            let least = Plan::new(MEMORY_MIN_BYTES, &needs).unwrap();
+            assert_eq!(least.mirrors > 0, mirrors > 0);
+            let run = least.begun / (2 * MIRROR_WORKERS_MAX);
+            assert!(mirrors == 0 || run >= 4, "runs of {run} pieces of 256 KiB");
+        }
+    }
+
+    #[test]
+    fn names_that_only_mirrors_know_count_where_there_is_one() {
+        let mut without = needs(9, 1 << 20, 1);
+        (without.measures.renamed, without.measures.renamed_bytes) = (1_000, 1 << 20);
+        let mut with = without;
+        with.measures.mirrors = 1;
+        let of_none = Plan { mirrors: 0, ..most(&without) };
+        let more = of_none.bytes(&with) - of_none.bytes(&without);
+        assert!((MIB..2 * MIB).contains(&more), "{more}");
     }
 
     #[test]

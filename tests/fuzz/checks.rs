@@ -55,7 +55,7 @@ use crate::heap;
 
 /// Nothing of all that is counted by the piece.
 const NOTHING: Plan =
-    Plan { peers: 0, chunks: 0, begun: 0, announcers: 0, farewells: 0, checkers: 0 };
+    Plan { peers: 0, chunks: 0, begun: 0, announcers: 0, farewells: 0, mirrors: 0, checkers: 0 };
 /// Bytes of the longest info dictionary that is asked for.
 const INQUIRED_MAX_BYTES: usize = 64 << 10;
 /// What a text for people may cost, in whatever place.
