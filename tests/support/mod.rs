@@ -11,4 +11,5 @@ pub mod scratch;
 pub mod seeder;
 pub mod torrent;
 pub mod tracker;
+pub mod veil;
 pub mod wire;
