@@ -11,21 +11,20 @@ mod support;
 
 use std::env;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::network::{Daemon, Network, Place};
 use support::program::{self, Outcome, Running};
 use support::scratch::Scratch;
 use support::torrent::{Torrent, file};
 
-/// Set for the second run, inside the network.
-const INSIDE: &str = "RUSTY_TORRENT_TEST_NETWORK";
 /// Where the tracker and the client are. Some clients refuse peers at 127.0.0.0/8.
 const THERE: &str = "10.77.0.1";
 /// Where the program is.
@@ -36,7 +35,6 @@ const CLIENT_PORT: u16 = 51_413;
 /// The same for the program.
 const PROGRAM_PORT: u16 = 6_881;
 /// Until the client has checked its data and told the tracker so.
-const CARRIER_LIMIT: Duration = Duration::from_secs(10);
 const SEEDING_LIMIT: Duration = Duration::from_secs(90);
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(60);
 /// For clients that fetch what only the program has.
@@ -61,6 +59,8 @@ struct Job<'a> {
     payload: &'a Path,
     /// The client's own directory.
     home: &'a Path,
+    /// Where it is.
+    address: &'a str,
     /// Where it listens.
     port: u16,
 }
@@ -96,11 +96,12 @@ fn transmission_line(job: &Job<'_>) -> Command {
     }
     let settings = format!(
         "{{\"download-dir\": \"{}\", \"watch-dir\": \"{}\", \"watch-dir-enabled\": true, \
-         \"bind-address-ipv4\": \"{THERE}\", \"peer-port\": {}, \
+         \"bind-address-ipv4\": \"{}\", \"peer-port\": {}, \
          \"rpc-enabled\": false, \"dht-enabled\": false, \"lpd-enabled\": false, \
          \"pex-enabled\": false, \"utp-enabled\": false, \"port-forwarding-enabled\": false}}",
         job.payload.display(),
         watched.display(),
+        job.address,
         job.port,
     );
     job.write("settings.json", &settings);
@@ -167,7 +168,7 @@ fn libtorrent_line(job: &Job<'_>) -> Command {
     let found = Command::new("python3").args(["-c", "import libtorrent"]).status();
     let found = found.is_ok_and(|status| status.success());
     assert!(found, "libtorrent for Python is missing: pip install libtorrent");
-    line.arg(script).arg(format!("{THERE}:{}", job.port)).arg(job.payload);
+    line.arg(script).arg(format!("{}:{}", job.address, job.port)).arg(job.payload);
     line.args(job.torrents);
     line
 }
@@ -282,14 +283,16 @@ fn all_of_them_and_rqbit_fetch() {
 
 /// Downloads one file and then a directory from a client.
 fn seeds_to_us(name: &str, (_, line): Client) {
-    let Some(there) = Network::join_for(name) else { return };
+    let Some(network) = Network::join_for(name, HERE) else { return };
+    let there = network.place(THERE);
     let scratch = Scratch::new(name);
     let torrents = torrents();
     let files = torrents.each_ref().map(|torrent| torrent.write_to(scratch.path()));
     let [payload, home] = ["payload", "home"].map(|dir| directory(scratch.join(dir)));
     torrents.iter().for_each(|torrent| torrent.write_payload_to(&payload));
-    let job = Job { torrents: &files, payload: &payload, home: &home, port: CLIENT_PORT };
-    let tracker = there.track(&scratch, &torrents);
+    let job =
+        Job { torrents: &files, payload: &payload, home: &home, address: THERE, port: CLIENT_PORT };
+    let tracker = track(&there, &scratch, &torrents);
     let client = there.start(&home, &line(&job));
     for (torrent, file) in torrents.iter().zip(&files) {
         wait_for_seeder(torrent, &[&tracker, &client]);
@@ -299,11 +302,12 @@ fn seeds_to_us(name: &str, (_, line): Client) {
 
 /// Seeds one file and a directory to these clients, which begin at the same time.
 fn fetch_from_us(name: &str, clients: &[Client]) {
-    let Some(there) = Network::join_for(name) else { return };
+    let Some(network) = Network::join_for(name, HERE) else { return };
+    let there = network.place(THERE);
     let scratch = Scratch::new(name);
     let torrents = torrents();
     let files = torrents.each_ref().map(|torrent| torrent.write_to(scratch.path()));
-    let tracker = there.track(&scratch, &torrents);
+    let tracker = track(&there, &scratch, &torrents);
     let out = scratch.join("out");
     torrents.iter().for_each(|torrent| torrent.write_payload_to(&out));
     let ours: Vec<Running> =
@@ -315,7 +319,7 @@ fn fetch_from_us(name: &str, clients: &[Client]) {
     for ((name, line), port) in clients.iter().zip(CLIENT_PORT..) {
         let [payload, home] =
             ["payload", "home"].map(|dir| directory(scratch.join(&format!("{name}_{dir}"))));
-        let job = Job { torrents: &files, payload: &payload, home: &home, port };
+        let job = Job { torrents: &files, payload: &payload, home: &home, address: THERE, port };
         let client = there.start(&home, &line(&job));
         fetching.push((name, payload, client));
     }
@@ -390,6 +394,12 @@ fn download(torrent: &Torrent, file: &Path, out: &Path, client: &Daemon) {
     torrent.assert_is_in(&out);
 }
 
+/// Starts a tracker for these torrents.
+fn track(there: &Place, scratch: &Scratch, torrents: &[Torrent]) -> Daemon {
+    let home = directory(scratch.join("tracker"));
+    there.start(&home, &opentracker(&home, torrents))
+}
+
 /// Debian's opentracker serves only the torrents that it was told of, and goes to live in `dir`,
 /// as nobody.
 fn opentracker(dir: &Path, torrents: &[Torrent]) -> Command {
@@ -435,139 +445,4 @@ fn scrape(torrent: &Torrent) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(answer)
-}
-
-// ---- the network -------------------------------------------------------------------------------
-
-/// Runs the test again with a network and processes of its own, of which nothing is left behind.
-fn in_a_network_of_its_own(name: &str) {
-    let status = Command::new("unshare")
-        .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .arg(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .expect("unshare is missing: apt-get install util-linux");
-    // 101 is a failed test's; what else there is comes from unshare.
-    assert!(status.code() != Some(101), "{name} failed, see above");
-    assert!(status.success(), "{name}: {status}; root is needed, for a network of its own");
-}
-
-/// Two network namespaces and a cable between them: this process's, and one for the tracker and
-/// the client.
-struct Network {
-    holder: Child,
-}
-
-impl Network {
-    /// The test has one, or is run again with one and is over then.
-    fn join_for(name: &str) -> Option<Self> {
-        if env::var_os(INSIDE).is_none() {
-            in_a_network_of_its_own(name);
-            return None;
-        }
-        Some(Self::join())
-    }
-
-    fn join() -> Self {
-        let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", "echo; exec cat"]);
-        let mut holder =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
-        let mut byte = [0];
-        holder.stdout.as_mut().unwrap().read_exact(&mut byte).expect("root is needed");
-        let network = Self { holder };
-        let holder = network.holder.id();
-        let ip = |line: &str| {
-            let mut command = Command::new("ip");
-            run(command.args(line.split(' ')));
-        };
-        let ip_there = |line: &str| run(network.inside("ip").args(line.split(' ')));
-        ip("link set lo up");
-        ip(&format!("link add here type veth peer name there netns {holder}"));
-        ip(&format!("addr add {HERE}/24 dev here"));
-        ip("link set here up");
-        ip_there("link set lo up");
-        ip_there(&format!("addr add {THERE}/24 dev there"));
-        ip_there("link set there up");
-        network.wait_for_carrier();
-        network
-    }
-
-    /// The kernel takes a moment to say that a cable is plugged in at both ends, and qBittorrent
-    /// never listens on an interface that it found without.
-    fn wait_for_carrier(&self) {
-        let until = Instant::now() + CARRIER_LIMIT;
-        loop {
-            let mut look = self.inside("ip");
-            let seen = look.args(["-o", "link", "show", "there"]).output().expect("iproute2");
-            if String::from_utf8_lossy(&seen.stdout).contains("state UP") {
-                return;
-            }
-            assert!(Instant::now() < until, "no carrier: {seen:?}");
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn inside(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.holder.id().to_string(), "--net", program]);
-        command
-    }
-
-    /// Starts a tracker for these torrents.
-    fn track(&self, scratch: &Scratch, torrents: &[Torrent]) -> Daemon {
-        let home = directory(scratch.join("tracker"));
-        self.start(&home, &opentracker(&home, torrents))
-    }
-
-    /// Starts a program on the other side, at home in `home`.
-    fn start(&self, home: &Path, line: &Command) -> Daemon {
-        let mut command = self.inside(line.get_program().to_str().unwrap());
-        command.args(line.get_args()).current_dir(line.get_current_dir().unwrap_or(home));
-        for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"] {
-            command.env(variable, home);
-        }
-        let log = home.join("log");
-        let output = File::create(&log).unwrap();
-        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-        Daemon { child: command.spawn().expect("nsenter"), log }
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        let _gone = self.holder.kill();
-        let _reaped = self.holder.wait();
-    }
-}
-
-fn run(command: &mut Command) {
-    let status = command.status();
-    let done = status.as_ref().is_ok_and(|status| status.success());
-    assert!(done, "{command:?}: {status:?}; iproute2 and root are needed");
-}
-
-/// A program on the other side. It ends when it is dropped, or with the test's namespace.
-struct Daemon {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Daemon {
-    /// The end of what it said.
-    fn said(&self) -> String {
-        // qBittorrent keeps its log to itself.
-        let own = self.log.with_file_name("qBittorrent").join("data/logs/qbittorrent.log");
-        let mut said = fs::read(&self.log).unwrap_or_default();
-        said.extend(fs::read(own).unwrap_or_default());
-        String::from_utf8_lossy(&said[said.len().saturating_sub(8_000)..]).into_owned()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-    }
 }

@@ -5,6 +5,7 @@
 pub mod case;
 pub mod leech;
 pub mod mount;
+pub mod network;
 pub mod peer;
 pub mod program;
 pub mod scratch;
