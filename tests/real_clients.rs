@@ -1,6 +1,6 @@
 //! Tests with real clients: each of them seeds one file and a directory of files to the built
-//! program, and fetches them from it. opentracker brings them together, over HTTP for the one and
-//! UDP for the other.
+//! program, and fetches them from it; and all of them and the program complete each other.
+//! opentracker brings them together, over HTTP for the one and UDP for the other.
 //!
 //! `cargo test --release --test real_clients -- --ignored --test-threads=1` runs them. They need
 //! root, for a network of their own, and every client: a missing one is a failure.
@@ -9,12 +9,14 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::env;
-use std::ffi::OsStr;
-use std::fs;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -39,6 +41,10 @@ const SEEDING_LIMIT: Duration = Duration::from_secs(90);
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(60);
 /// For clients that fetch what only the program has.
 const UPLOAD_LIMIT: Duration = Duration::from_secs(60);
+/// For a swarm in which nobody has everything.
+const SWARM_LIMIT: Duration = Duration::from_secs(120);
+/// Runs of the program in such a swarm.
+const PROGRAMS: usize = 3;
 
 // ---- the clients -------------------------------------------------------------------------------
 
@@ -279,6 +285,19 @@ fn all_of_them_and_rqbit_fetch() {
     fetch_from_us("all_of_them_and_rqbit_fetch", &clients);
 }
 
+#[test]
+#[ignore = "needs real clients: all of them but rqbit"]
+fn a_mixed_swarm() {
+    mix("a_mixed_swarm", &[ARIA2, TRANSMISSION, QBITTORRENT, RTORRENT, LIBTORRENT]);
+}
+
+#[test]
+#[ignore = "needs real clients: all of them and rqbit"]
+fn a_mixed_swarm_with_rqbit() {
+    let clients = [ARIA2, TRANSMISSION, QBITTORRENT, RTORRENT, LIBTORRENT, RQBIT];
+    mix("a_mixed_swarm_with_rqbit", &clients);
+}
+
 // ---- the tests ---------------------------------------------------------------------------------
 
 /// Downloads one file and then a directory from a client.
@@ -310,51 +329,199 @@ fn fetch_from_us(name: &str, clients: &[Client]) {
     let tracker = track(&there, &scratch, &torrents);
     let out = scratch.join("out");
     torrents.iter().for_each(|torrent| torrent.write_payload_to(&out));
-    let ours: Vec<Running> =
-        files.iter().zip(PROGRAM_PORT..).map(|(file, port)| seed(file, &out, port)).collect();
+    let ours: Vec<Running> = files
+        .iter()
+        .zip(PROGRAM_PORT..)
+        .map(|(file, port)| program::start(seeding(file, &out, port)))
+        .collect();
     torrents.iter().for_each(|torrent| wait_for_seeder(torrent, &[&tracker]));
 
-    let began = Instant::now();
-    let mut fetching: Vec<(&str, PathBuf, Daemon)> = Vec::new();
+    let mut members = Vec::new();
     for ((name, line), port) in clients.iter().zip(CLIENT_PORT..) {
         let [payload, home] =
             ["payload", "home"].map(|dir| directory(scratch.join(&format!("{name}_{dir}"))));
         let job = Job { torrents: &files, payload: &payload, home: &home, address: THERE, port };
-        let client = there.start(&home, &line(&job));
-        fetching.push((name, payload, client));
+        let daemon = Some(there.start(&home, &line(&job)));
+        members.push(Member { name: (*name).to_owned(), payload, daemon });
     }
-    while !fetching.is_empty() {
-        fetching.retain(|(name, payload, _)| {
-            let there = torrents.iter().all(|torrent| is_in(torrent, payload));
-            if there {
-                println!("{name} has everything after {:?}", began.elapsed());
+    wait_for_all(&members, &torrents, UPLOAD_LIMIT, &tracker, ours);
+}
+
+/// These clients and some runs of the program begin at the same time with a few pieces of one file
+/// and of a directory each, and have to get the rest from each other.
+fn mix(name: &str, clients: &[Client]) {
+    let Some(network) = Network::join_for(name, HERE) else { return };
+    let there = network.place(THERE);
+    let scratch = Scratch::new(name);
+    let torrents = torrents();
+    let files = torrents.each_ref().map(|torrent| torrent.write_to(scratch.path()));
+    let tracker = track(&there, &scratch, &torrents);
+    wait_for_tracker(&torrents[0], &tracker);
+
+    let ours = (1..=PROGRAMS).map(|number| format!("rusty_torrent_{number}"));
+    let names = clients.iter().map(|(name, _)| (*name).to_owned()).chain(ours);
+    let mut members: Vec<Member> = names
+        .map(|name| Member { payload: directory(scratch.join(&name)), name, daemon: None })
+        .collect();
+    for (torrent, seed) in torrents.iter().zip(1..) {
+        let shares = shares(torrent.payload.pieces(), members.len(), seed);
+        for (member, pieces) in members.iter().zip(&shares) {
+            torrent.write_pieces_to(&member.payload, pieces);
+        }
+    }
+    // Some clients want no two peers with the same address.
+    let addresses = (10..).map(|number| format!("10.77.0.{number}"));
+    let places: Vec<Place> =
+        members.iter().zip(addresses).map(|(_, address)| network.place(&address)).collect();
+
+    let mut ours = Vec::new();
+    for (number, (member, place)) in members.iter_mut().zip(&places).enumerate() {
+        let Member { name, payload, daemon } = member;
+        if let Some((_, line)) = clients.get(number) {
+            let home = directory(scratch.join(&format!("{name}_home")));
+            let address = place.address();
+            let job = Job { torrents: &files, payload, home: &home, address, port: CLIENT_PORT };
+            *daemon = Some(place.start(&home, &line(&job)));
+            continue;
+        }
+        for (file, port) in files.iter().zip(PROGRAM_PORT..) {
+            let line = place.inside(program::path());
+            ours.push(program::start_as(line, seeding(file, payload, port)));
+        }
+    }
+    wait_for_all(&members, &torrents, SWARM_LIMIT, &tracker, ours);
+}
+
+/// Which pieces each of so many members of a swarm begins with. Each piece has one or two of them,
+/// and there is no member without a piece that it alone has.
+fn shares(pieces: usize, members: usize, seed: u64) -> Vec<Vec<usize>> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut shares = vec![Vec::new(); members];
+    let mut needed = vec![false; members];
+    let mut order: Vec<usize> = (0..pieces).collect();
+    rng.shuffle(&mut order);
+    for (piece, first) in order.into_iter().zip((0..members).cycle()) {
+        shares[first].push(piece);
+        if rng.bool() {
+            shares[(first + rng.usize(1..members)) % members].push(piece);
+        } else {
+            needed[first] = true;
+        }
+    }
+    assert!(needed.iter().all(|needed| *needed), "another seed: {needed:?}");
+    shares
+}
+
+/// Who is to get everything.
+struct Member {
+    name: String,
+    /// Where its files are.
+    payload: PathBuf,
+    /// A client; the program otherwise.
+    daemon: Option<Daemon>,
+}
+
+/// Waits until all of them have every byte of the torrents, and ends the runs of the program.
+fn wait_for_all(
+    members: &[Member],
+    torrents: &[Torrent],
+    limit: Duration,
+    tracker: &Daemon,
+    ours: Vec<Running>,
+) {
+    let began = Instant::now();
+    let both =
+        members.iter().flat_map(|member| torrents.iter().map(move |torrent| (member, torrent)));
+    let mut fetching: Vec<_> = both
+        .map(|(member, torrent)| (member, torrent, Missing::new(torrent, &member.payload)))
+        .collect();
+    loop {
+        fetching.retain_mut(|(member, torrent, missing)| {
+            let complete = missing.is_nothing();
+            if complete {
+                println!("{} has {} after {:?}", member.name, torrent.name, began.elapsed());
             }
-            !there
+            !complete
         });
-        if began.elapsed() > UPLOAD_LIMIT {
-            let said = |(name, _, client): &(&str, _, Daemon)| format!("{name}: {}", client.said());
-            let said: Vec<_> = fetching.iter().map(said).collect();
-            let ours: Vec<_> = ours.into_iter().map(stop).collect();
-            panic!("not everything came\n{}\n{}\n{ours:#?}", said.join("\n----\n"), tracker.said());
+        if fetching.is_empty() || began.elapsed() > limit {
+            break;
         }
         thread::sleep(Duration::from_millis(100));
     }
-    for outcome in ours.into_iter().map(stop) {
-        println!("{}", outcome.stderr);
+    for (member, torrent, missing) in &fetching {
+        println!("{} has not all of {}: {missing}", member.name, torrent.name);
+    }
+    let outcomes = ours.into_iter().map(stop);
+    if !fetching.is_empty() {
+        outcomes.for_each(|outcome| println!("{outcome:#?}"));
+        let said = |member: &Member| Some((member.name.clone(), member.daemon.as_ref()?.said()));
+        for (name, said) in members.iter().filter_map(said) {
+            println!("---- {name}\n{said}");
+        }
+        panic!("not everybody has everything; the tracker said:\n{}", tracker.said());
+    }
+    for outcome in outcomes {
+        print!("{}", without_pieces(&outcome.stderr));
         outcome.assert_status(0);
+    }
+    for member in members {
+        assert!(torrents.iter().all(|torrent| is_in(torrent, &member.payload)), "{}", member.name);
     }
 }
 
-/// Starts the program, which has what `file` describes in `out`.
-fn seed(file: &Path, out: &Path, port: u16) -> Running {
-    let port = port.to_string();
-    let options = ["-vv", "--seed", "--port", &port].map(OsStr::new);
-    program::start(options.into_iter().chain([file.as_os_str(), out.as_os_str()]))
+/// What is not right yet of a torrent's files. Nothing is read twice, as long as it gets more.
+struct Missing<'a> {
+    files: VecDeque<(PathBuf, &'a [u8])>,
+    /// Bytes of the first of them that are right.
+    right: usize,
+}
+
+impl<'a> Missing<'a> {
+    fn new(torrent: &'a Torrent, dir: &Path) -> Self {
+        let files = torrent.files().into_iter();
+        Self { files: files.map(|(path, bytes)| (dir.join(path), bytes)).collect(), right: 0 }
+    }
+
+    /// Looks again.
+    fn is_nothing(&mut self) -> bool {
+        let mut buffer = vec![0; 256 << 10];
+        while let Some((path, bytes)) = self.files.front() {
+            while self.right < bytes.len() {
+                let rest = &bytes[self.right..];
+                let file = File::open(path);
+                let read = file.and_then(|file| file.read_at(&mut buffer, self.right as u64));
+                let found = &buffer[..read.unwrap_or(0)];
+                let right =
+                    found.iter().zip(rest).take_while(|(found, good)| found == good).count();
+                if right == 0 {
+                    return false;
+                }
+                self.right += right;
+            }
+            self.files.pop_front();
+            self.right = 0;
+        }
+        true
+    }
+}
+
+impl fmt::Display for Missing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, _) = &self.files[0];
+        write!(f, "{} is right up to byte {}", path.display(), self.right)
+    }
+}
+
+/// What the program is started with to stay when everything is there, and to know nobody but those
+/// that the tracker names.
+fn seeding(file: &Path, out: &Path, port: u16) -> [OsString; 7] {
+    let [v, no_lsd, seed] = ["-vv", "--no-lsd", "--seed"].map(OsString::from);
+    [v, no_lsd, seed, "--port".into(), port.to_string().into(), file.into(), out.into()]
 }
 
 fn stop(run: Running) -> Outcome {
     run.signal("TERM");
-    run.wait(SEEDING_LIMIT + UPLOAD_LIMIT)
+    run.wait(SEEDING_LIMIT + SWARM_LIMIT)
 }
 
 /// Every byte of the torrent is there; something else may be, too. Transmission makes no file for
@@ -386,12 +553,15 @@ fn download(torrent: &Torrent, file: &Path, out: &Path, client: &Daemon) {
     let out = out.join(&torrent.name).with_extension("d");
     println!("{} {} {}", program::path().display(), file.display(), out.display());
     let outcome = program::run([Path::new("-vv"), file, &out], DOWNLOAD_LIMIT);
-    let of_interest = |line: &&str| !line.ends_with("is right");
-    outcome.stderr.lines().filter(of_interest).for_each(|line| println!("{line}"));
-    print!("{}", outcome.stdout);
+    print!("{}{}", without_pieces(&outcome.stderr), outcome.stdout);
     println!("exit status {:?} after {:?}", outcome.status, outcome.elapsed);
     assert!(outcome.status == Some(0), "{outcome:#?}\nthe client said:\n{}", client.said());
     torrent.assert_is_in(&out);
+}
+
+/// What the program said, but not of each piece.
+fn without_pieces(said: &str) -> String {
+    said.split_inclusive('\n').filter(|line| !line.ends_with("is right\n")).collect()
 }
 
 /// Starts a tracker for these torrents.
@@ -415,6 +585,15 @@ fn opentracker(dir: &Path, torrents: &[Torrent]) -> Command {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Waits until the tracker answers.
+fn wait_for_tracker(torrent: &Torrent, tracker: &Daemon) {
+    let until = Instant::now() + SEEDING_LIMIT;
+    while scrape(torrent).is_err() {
+        assert!(Instant::now() < until, "no tracker: {}", tracker.said());
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Waits until the tracker knows somebody who has all of the torrent.

@@ -1,7 +1,9 @@
 //! Torrents made for one test: a payload that follows from a seed, the torrent file that describes
 //! it, and the comparison of what was downloaded with what it should be.
 
-use std::fs;
+use std::fs::{self, File};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -178,16 +180,22 @@ impl Torrent {
 
     /// The files that belong on disk, below the output directory, with their bytes.
     pub fn files(&self) -> Vec<(PathBuf, &[u8])> {
+        let files = self.ranges().into_iter();
+        files.map(|(path, range)| (path, &self.payload.bytes[range])).collect()
+    }
+
+    /// The same, with which bytes of the payload they have.
+    fn ranges(&self) -> Vec<(PathBuf, Range<usize>)> {
         if self.entries.is_empty() {
-            return vec![(self.name.clone().into(), &self.payload.bytes)];
+            return vec![(self.name.clone().into(), 0..self.payload.bytes.len())];
         }
         let mut at = 0;
         let mut files = Vec::new();
         for entry in &self.entries {
-            let bytes = &self.payload.bytes[at..at + entry.length];
-            at += entry.length;
+            let range = at..at + entry.length;
+            at = range.end;
             if !entry.pad {
-                files.push((Path::new(&self.name).join(&entry.path), bytes));
+                files.push((Path::new(&self.name).join(&entry.path), range));
             }
         }
         files
@@ -199,6 +207,28 @@ impl Torrent {
             let path = dir.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
+        }
+    }
+
+    /// Writes these pieces to `dir`, as an interrupted download leaves them: in a file there are
+    /// holes between them, and a file with nothing of them is not there.
+    pub fn write_pieces_to(&self, dir: &Path, pieces: &[usize]) {
+        for (path, range) in self.ranges() {
+            let path = dir.join(path);
+            for piece in pieces {
+                let begin = piece * self.payload.piece_length;
+                let from = begin.max(range.start);
+                let to = range.end.min(begin + self.payload.piece_length);
+                if from < to {
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    let mut options = File::options();
+                    let file =
+                        options.create(true).truncate(false).write(true).open(&path).unwrap();
+                    file.set_len(range.len() as u64).unwrap();
+                    let at = (from - range.start) as u64;
+                    file.write_all_at(&self.payload.bytes[from..to], at).unwrap();
+                }
+            }
         }
     }
 
