@@ -7,10 +7,11 @@ use std::time::Duration;
 use crate::engine::coordinator::Seeding;
 use crate::error::Fatal;
 use crate::limits::{
-    MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, PEERS_DEFAULT, PEERS_MAX, RATE_MIN_BYTES_PER_S,
-    SEED_AMOUNT_MAX,
+    MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, MIRRORS_MAX, PEERS_DEFAULT, PEERS_MAX,
+    RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX,
 };
 use crate::policy::encryption::Encryption;
+use crate::protocol::web_seed::mirror_url;
 
 /// The options: how each is written, and what it does.
 pub const OPTIONS: &[(&str, &str)] = &[
@@ -18,10 +19,11 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("-v, --verbose", "say more; -vv tells of every peer"),
     ("-l, --log FILE", "write a log to FILE as well, -v makes it fuller"),
     ("    --peer ADDR:PORT", "a peer to try besides the trackers'; repeatable"),
+    ("    --mirror URL", "an HTTP server that has the files; repeatable"),
     ("    --max-peers N", "peers at once (50)"),
     ("    --max-memory SIZE", "memory that it takes at most, 10M or more (32M)"),
     ("    --min-free SIZE", "leave at least SIZE free on the disk (0)"),
-    ("    --max-download-limit RATE", "bytes a second from all peers (0: no limit)"),
+    ("    --max-download-limit RATE", "bytes a second from everybody (0: no limit)"),
     ("-u, --max-upload-limit RATE", "bytes a second to all peers (0: no limit)"),
     ("    --encryption MODE", "encrypt: prefer, require or off (prefer)"),
     ("    --port N", "where peers can come, or the next port (6881)"),
@@ -63,6 +65,8 @@ pub struct Arguments {
     pub log: Option<PathBuf>,
     /// Peers to try, as they were typed: `host:port`.
     pub peers: Vec<String>,
+    /// Web servers that have the files, before those that the torrent names.
+    pub mirrors: Vec<String>,
     /// Peers at once.
     pub peers_max: usize,
     /// Bytes of memory that may be taken.
@@ -114,6 +118,10 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         std::iter::from_fn(|| typed.contains(["-v", "--verbose"]).then_some(())).count();
     let log = typed.opt_value_from_os_str(["-l", "--log"], path).map_err(usage("--log"))?;
     let peers = typed.values_from_str("--peer").map_err(usage("--peer"))?;
+    let mirrors = typed.values_from_fn("--mirror", mirror).map_err(usage("--mirror"))?;
+    if mirrors.len() > MIRRORS_MAX {
+        return Err(Fatal::Usage(format!("--mirror may be given {MIRRORS_MAX} times")));
+    }
     let peers_max = typed.opt_value_from_str("--max-peers").map_err(usage("--max-peers"))?;
     let peers_max = peers_max.unwrap_or(PEERS_DEFAULT);
     if !(1..=PEERS_MAX).contains(&peers_max) {
@@ -167,6 +175,7 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         verbosity,
         log,
         peers,
+        mirrors,
         peers_max,
         memory_max,
         min_free: min_free.unwrap_or(0),
@@ -217,6 +226,12 @@ fn size(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| "a SIZE is a number with K, M or G behind it".to_owned())
 }
 
+/// A mirror as it can be asked.
+fn mirror(text: &str) -> Result<String, String> {
+    let spoken = if cfg!(feature = "tls") { "http:// or https://" } else { "http://" };
+    mirror_url(text).ok_or_else(|| format!("a URL begins with {spoken} and names a host"))
+}
+
 /// A limit in bytes a second, typed like a size; 0 is none.
 fn rate(text: &str) -> Result<Option<u64>, String> {
     match size(text) {
@@ -260,6 +275,7 @@ mod tests {
         let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
                     --max-memory 11M --min-free 2G --timeout 9 --no-sandbox \
                     --metadata-timeout 7 --save-torrent --no-lsd --encryption require \
+                    --mirror http://a.example --mirror HTTP://b.example/x%20y \
                     --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
@@ -268,6 +284,7 @@ mod tests {
             verbosity: 2,
             log: Some("out.log".into()),
             peers: vec!["1.2.3.4:5".to_owned(), "[::1]:6".to_owned()],
+            mirrors: vec!["http://a.example/".to_owned(), "http://b.example/x%20y".to_owned()],
             peers_max: 7,
             memory_max: 11 << 20,
             min_free: 2 << 30,
@@ -363,6 +380,9 @@ mod tests {
             ("--max-download-limit 5 a", "--max-download-limit: "),
             ("--max-upload-limit some a", "--max-upload-limit: "),
             ("-u", "--max-upload-limit"),
+            ("--mirror ftp://a/ a", "--mirror: "),
+            ("--mirror a.example a", "http://"),
+            ("--mirror", "--mirror"),
             ("--encryption on a", "prefer, require or off"),
             ("--encryption", "--encryption"),
             ("--timeout soon a", "--timeout"),

@@ -20,7 +20,7 @@ use crate::engine::outside::{Directions, Outside};
 use crate::error::{Fatal, Status};
 use crate::limits::{
     INQUIRIES_MAX, MAGNET_LENGTH_MAX_BYTES, METADATA_MAX_BYTES, METADATA_ROOM_MIN_BYTES,
-    NAME_LENGTH_MAX_BYTES, PEERS_DEFAULT, PORT_TRIES_MAX, TORRENT_LENGTH_MAX_BYTES,
+    MIRRORS_MAX, NAME_LENGTH_MAX_BYTES, PEERS_DEFAULT, PORT_TRIES_MAX, TORRENT_LENGTH_MAX_BYTES,
 };
 use crate::policy::memory::{self, Needs, Plan};
 use crate::progress::{Screen, span};
@@ -137,11 +137,12 @@ fn fetch_file(
     let torrent = read_torrent(&arguments.torrent, ceiling)?;
     let needs = Needs {
         torrent_bytes: torrent.len() as u64,
-        measures: Measures::of(&torrent),
+        measures: Measures::of(&torrent).with_mirrors(&arguments.mirrors),
         ..needs(arguments)
     };
     let plan = plan(ceiling, &needs)?;
-    let metainfo = Metainfo::parse(&torrent).map_err(|fatal| of_file(fatal, &arguments.torrent))?;
+    let metainfo = Metainfo::parse_with_mirrors(&torrent, &arguments.mirrors);
+    let metainfo = metainfo.map_err(|fatal| of_file(fatal, &arguments.torrent))?;
     drop(torrent);
     let peers = resolve(&arguments.peers)?;
     describe(&metainfo);
@@ -205,7 +206,9 @@ fn fetch_link(
     };
     let mut show = |progress: &_| screen.show(progress, Instant::now());
     let info = metadata::fetch(&mut outside, effort, &signals, &mut show)?;
-    let mirrors: Vec<String> = magnet.web_seeds.iter().filter_map(|url| mirror_url(url)).collect();
+    let named = magnet.web_seeds.iter().filter_map(|url| mirror_url(url));
+    let mirrors: Vec<String> =
+        arguments.mirrors.iter().cloned().chain(named).take(MIRRORS_MAX).collect();
     let known = || {
         let needs = Needs {
             torrent_bytes: info.len() as u64,
@@ -248,6 +251,7 @@ fn fetch_torrent(
     let options = Options {
         dir: arguments.dir.clone(),
         peers,
+        mirrors_first: arguments.mirrors.len(),
         min_free: arguments.min_free,
         plan,
         ports: ports(arguments),
@@ -347,11 +351,16 @@ fn summary(place: &Path, report: &Report) -> String {
         std::cmp::Ordering::Less => format!(", {} of it fetched", Bytes(report.downloaded)),
         _ => String::new(),
     };
+    let mirrored = match report.mirrored {
+        0 => String::new(),
+        mirrored if mirrored >= report.downloaded => " from mirrors".to_owned(),
+        mirrored => format!(", {} from mirrors", Bytes(mirrored)),
+    };
     let time = match report.elapsed.as_secs() {
         0..60 => format!("{:.1} s", report.elapsed.as_secs_f64()),
         _ => span(report.elapsed),
     };
-    format!("{place}: {total}{fetched} in {time}, {rate}/s{sent}\n")
+    format!("{place}: {total}{fetched}{mirrored} in {time}, {rate}/s{sent}\n")
 }
 
 /// Bytes of memory that the run may take.

@@ -20,7 +20,7 @@ pub enum Status {
     Unknown = 1,
     /// No piece was verified for as long as `--timeout` allows.
     Timeout = 2,
-    /// There is nobody to ask: no tracker that can be spoken to and no `--peer`.
+    /// There is nobody to ask: no tracker that can be spoken to, no mirror and no `--peer`.
     Network = 6,
     /// Stopped by SIGINT, SIGTERM or SIGHUP before the end.
     Unfinished = 7,
@@ -52,7 +52,7 @@ impl Status {
         (Self::Done, "everything is there and verified"),
         (Self::Unknown, "another error, e.g. the torrent file can't be read"),
         (Self::Timeout, "no new piece for --timeout seconds"),
-        (Self::Network, "nobody to ask: no usable tracker and no --peer"),
+        (Self::Network, "nobody to ask: no tracker, mirror or peer that is of use"),
         (Self::Unfinished, "stopped by SIGINT, SIGTERM or SIGHUP"),
         (Self::DiskFull, "not enough room on the disk"),
         (Self::Busy, "another run is downloading the same to the same place"),
@@ -103,7 +103,7 @@ pub enum Fatal {
     },
     /// Another run holds the lock on this resume record.
     Busy(PathBuf),
-    /// There is no tracker that can be spoken to and no peer was given.
+    /// There is no tracker that can be spoken to, no mirror of use, and no peer was given.
     NobodyToAsk(String),
     /// The host of a `--peer` has no address.
     NameResolution(String, io::Error),

@@ -227,9 +227,9 @@ pub const EXCHANGE_TOLD_MAX: usize = 50;
 /// A peer is told this often (BEP 11).
 pub const EXCHANGE_TELL_MS: u32 = 60_000;
 /// Comings and goings that are remembered, for those who have not been told.
-pub const CONTACT_CHANGES_MAX: usize = 256;
+pub const CONTACT_CHANGES_MAX: usize = 128;
 /// Addresses that peers told and nobody has looked at yet.
-pub const HEARD_WAITING_MAX: usize = 1_000;
+pub const HEARD_WAITING_MAX: usize = 500;
 
 /// Nodes of the DHT that peers told and nobody has looked at yet.
 pub const NODES_WAITING_MAX: usize = 64;
@@ -361,6 +361,10 @@ pub const ANNOUNCER_BUFFERS_BYTES: usize = TRACKER_INPUT_BYTES + TRACKER_OUTPUT_
 pub const RESOLVER_STACK_BYTES: usize = 128 << 10;
 /// Addresses of a tracker that are tried.
 pub const TRACKER_ADDRESSES_MAX: usize = 4;
+/// Hosts whose addresses are known to a connection that makes many requests.
+pub const HOSTS_KEPT_MAX: usize = 4;
+/// And for how long.
+pub const HOST_LIFE_MS: u32 = 60_000;
 /// Looking up a tracker's name.
 pub const TRACKER_RESOLVE_TIMEOUT_MS: u64 = 10_000;
 /// Connecting to an HTTP tracker, with all its addresses and the TLS handshake.

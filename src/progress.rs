@@ -138,10 +138,12 @@ fn parts(progress: &Progress) -> Vec<String> {
             format!("{}/s", Bytes(per_second)),
             Count(peers, "peer").to_string(),
         ],
-        Progress::Downloading { had, total, per_second, left, peers, known } => {
-            let of = match peers {
-                0 => format!("no peers ({known} known)"),
-                _ => Count(peers, "peer").to_string(),
+        Progress::Downloading { had, total, per_second, left, peers, known, mirrors } => {
+            let of = match (peers, mirrors) {
+                (0, 0) => format!("no peers ({known} known)"),
+                (0, mirrors) => Count(mirrors, "mirror").to_string(),
+                (peers, 0) => Count(peers, "peer").to_string(),
+                _ => format!("{} and {}", Count(peers, "peer"), Count(mirrors, "mirror")),
             };
             let mut parts = vec![
                 percent(had, total),
@@ -185,6 +187,7 @@ mod tests {
         left: Some(Duration::from_secs(29)),
         peers: 12,
         known: 90,
+        mirrors: 0,
     };
 
     #[test]
@@ -207,6 +210,28 @@ mod tests {
         );
         let checking = Progress::Checking { looked: 999, total: 1000 };
         assert_eq!(plain_line(&checking), "checking, 99.9 %, 999 B of 1000 B");
+    }
+
+    #[test]
+    fn who_brings_it_is_counted() {
+        for (peers, mirrors, of) in [
+            (0, 0, "no peers (3 known)"),
+            (2, 0, "2 peers"),
+            (0, 1, "1 mirror"),
+            (1, 2, "1 peer and 2 mirrors"),
+        ] {
+            let (had, total, per_second) = (0, 1, 0);
+            let progress = Progress::Downloading {
+                had,
+                total,
+                per_second,
+                left: None,
+                peers,
+                known: 3,
+                mirrors,
+            };
+            assert_eq!(parts(&progress).last().unwrap(), of);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod support;
 
 use support::case::{Case, LIMIT};
 use support::peer::Peer;
-use support::program::Outcome;
+use support::program::{Outcome, descriptors};
 use support::torrent::{Torrent, file};
 
 const PIECE: usize = 32 << 10;
@@ -28,13 +28,6 @@ fn done_or_said(case: &Case, outcome: &Outcome) -> bool {
     assert_eq!((errors, outcome.timed_out), (1, false), "{outcome:#?}");
     assert!(outcome.status.is_some() && !outcome.stderr.contains("panicked"), "{outcome:#?}");
     false
-}
-
-/// Lets the program have so many descriptors, and those that the test's own parents left open.
-fn descriptors(limit: usize) -> String {
-    // Those below 20, less the three streams and the one with which `ls` looks.
-    let others = "$(ls /proc/self/fd | grep -cE '^1?[0-9]$') - 4";
-    format!("ulimit -n $(({limit} + {others})); exec \"$@\"")
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::engine::event::{Ended, Event, Found};
 use crate::engine::listener::Listener;
 use crate::engine::recorder::{Recorder, Verified};
 use crate::engine::session::{Shared, Visit};
+use crate::engine::webseed::WebSeeds;
 use crate::error::Fatal;
 use crate::limits::{
     CHOKE_ROUND_MS, COMPLAINT_MS, FINISH_TIMEOUT_MS, GUEST_WAIT_MAX_MS, GUESTS_WAITING_MAX,
@@ -25,6 +26,7 @@ use crate::limits::{
 use crate::policy::encryption::Wire;
 use crate::policy::origins::Origin;
 use crate::policy::rate::Rate;
+use crate::policy::swarm::Swarm;
 use crate::units::{Bytes, Count, SessionId};
 
 const TICK: Duration = Duration::from_millis(TICK_MS as u64);
@@ -81,6 +83,8 @@ pub enum Progress {
         peers: usize,
         /// Addresses that are known.
         known: usize,
+        /// Mirrors that are fetched from.
+        mirrors: usize,
     },
 }
 
@@ -100,6 +104,8 @@ pub struct Coordinator<'a> {
     pub events: Receiver<Event>,
     /// Where peers are.
     pub discovery: Discovery,
+    /// The connections to mirrors; none if there is no mirror, or everything is there.
+    pub web_seeds: Option<WebSeeds>,
     /// Who sees to it that what was verified outlives this run.
     pub recorder: Recorder,
     /// Threads in the pool.
@@ -156,9 +162,24 @@ impl fmt::Display for Seeding {
 struct Look {
     had: u64,
     downloaded: u64,
+    mirrored: u64,
     uploaded: u64,
     wasted: u64,
     sessions: usize,
+    mirrors: usize,
+}
+
+/// What passed in a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Passed {
+    /// Bytes that came.
+    pub downloaded: u64,
+    /// Bytes of them that came from mirrors.
+    pub mirrored: u64,
+    /// Bytes that were sent.
+    pub uploaded: u64,
+    /// When everything was there.
+    pub complete: Instant,
 }
 
 impl Look {
@@ -166,9 +187,11 @@ impl Look {
         shared.with_swarm(|swarm| Self {
             had: swarm.had_bytes(),
             downloaded: swarm.downloaded,
+            mirrored: swarm.mirrored,
             uploaded: swarm.uploaded,
             wasted: swarm.wasted,
             sessions: swarm.sessions(),
+            mirrors: swarm.mirrors.at_work(),
         })
     }
 
@@ -181,16 +204,19 @@ impl Look {
 
 impl Coordinator<'_> {
     /// Runs until everything is there and was given, or until there is a reason to give up.
-    /// Returns the bytes that were downloaded, those that were uploaded, and when everything was
-    /// there.
     ///
     /// # Errors
     /// Whatever ended the run.
-    pub fn run(mut self) -> Result<(u64, u64, Instant), Fatal> {
+    pub fn run(mut self) -> Result<Passed, Fatal> {
         let outcome = self.work();
         self.listener = None;
         let look = self.look();
         self.shared.with_swarm(|swarm| swarm.stop());
+        match self.web_seeds.take() {
+            // What has come of a run that is broken off is to be found by the next one.
+            Some(web_seeds) if outcome.is_err() => web_seeds.finish(),
+            ended => drop(ended),
+        }
         let deadline = Instant::now() + RECORD_TIMEOUT;
         // A record made now would take for ours what somebody else put there, or a failed disk has.
         let doubtful = match &outcome {
@@ -210,7 +236,8 @@ impl Coordinator<'_> {
             info!("what was verified last is not flushed yet; the next run will hash it");
         }
         debug!("{} received twice or wrong", Bytes(look.wasted));
-        outcome.map(|since| (look.downloaded, look.uploaded, since))
+        let Look { downloaded, mirrored, uploaded, .. } = look;
+        outcome.map(|complete| Passed { downloaded, mirrored, uploaded, complete })
     }
 
     fn work(&mut self) -> Result<Instant, Fatal> {
@@ -306,7 +333,9 @@ impl Coordinator<'_> {
             Event::Came(stream, address) => self.on_guest(stream, address),
             Event::Guilty(session) => {
                 // A peer is found guilty once for each wrong piece; it is news the first time.
-                if let Some(address) = self.met.get(&session)
+                if let (Some(mirror), Some(web_seeds)) = (session.mirror(), &mut self.web_seeds) {
+                    web_seeds.on_guilty(mirror);
+                } else if let Some(address) = self.met.get(&session)
                     && self.discovery.book.ban(address.ip())
                 {
                     warn!("{address} sent wrong data and is banned");
@@ -390,7 +419,9 @@ impl Coordinator<'_> {
             left: self.rate.time_for(left),
             peers: look.sessions,
             known: self.discovery.book.known(),
+            mirrors: look.mirrors,
         });
+        self.check_mirrors(&look)?;
         if look.sessions < self.dialling_threads() && !self.discovery.book.others_wait(now) {
             self.discovery.tiers.want_peers(now);
         }
@@ -403,11 +434,28 @@ impl Coordinator<'_> {
         }
     }
 
+    /// Without trackers and peers mirrors are the only hope.
+    fn check_mirrors(&self, look: &Look) -> Result<(), Fatal> {
+        let nobody_else = look.sessions == 0
+            && self.busy == 0
+            && self.discovery.is_alone()
+            && self.seeding.is_none();
+        // What was asked for before may be on its way to the files still.
+        let is_over = |swarm: &mut Swarm| {
+            swarm.mirrors.are_gone() && !swarm.picker.is_end_game() && !swarm.picker.is_done()
+        };
+        if self.web_seeds.is_some() && nobody_else && self.shared.with_swarm(is_over) {
+            return Err(Fatal::NobodyToAsk(self.blocker()));
+        }
+        Ok(())
+    }
+
     /// Everything is there. The others who have everything need not stay.
     fn begin_seeding(&mut self) -> Instant {
         let now = Instant::now();
         info!("everything is there");
         self.recorder.remove();
+        self.web_seeds = None;
         self.discovery.tiers.on_completed(now);
         self.rate = Rate::default();
         self.shared.with_swarm(|swarm| {
@@ -431,9 +479,10 @@ impl Coordinator<'_> {
         plan.is_over(since, look.uploaded, self.total, now)
     }
 
-    /// Without peers it goes on trying, but it says so.
+    /// Without peers it goes on trying, but it says so, unless a mirror is asked.
     fn complain(&self) {
-        if self.look().sessions == 0 {
+        let look = self.look();
+        if look.sessions + look.mirrors == 0 {
             warn!("no peers, trying on: {}", self.blocker());
         }
     }
@@ -457,6 +506,7 @@ impl Coordinator<'_> {
         if !trackers.is_empty() {
             parts.push(trackers);
         }
+        parts.extend(self.shared.with_swarm(|swarm| swarm.mirrors.summary()));
         parts.push(match (known, answered, sessions) {
             (0, ..) => "no peers known".to_owned(),
             (known, 0, 0) => format!("0 of {} answered", Count(known, "peer")),

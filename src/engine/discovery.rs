@@ -83,6 +83,11 @@ impl Discovery {
         self.local.is_some()
     }
 
+    /// Whether there is nobody to ask for peers, and nobody known.
+    pub fn is_alone(&self) -> bool {
+        self.announcer.is_none() && self.book.known() == 0 && !self.looks_around()
+    }
+
     /// What others than trackers find, for [`Self::hear`].
     pub fn found(&self) -> Receiver<Found> {
         self.found.clone()

@@ -14,20 +14,23 @@ use log::{debug, info, warn};
 
 use crate::bitfield::Bitfield;
 use crate::engine::chunk::ChunkPool;
-use crate::engine::coordinator::{Coordinator, Progress, Seeding};
+use crate::engine::coordinator::{Coordinator, Passed, Progress, Seeding};
 use crate::engine::discovery::Totals;
 use crate::engine::outside::{Directions, Outside};
 use crate::engine::recheck::{Found, Search, recheck};
 use crate::engine::recorder::{Desk, Recorder};
 use crate::engine::session::{Permit, Shared};
 use crate::engine::upload::Uploads;
+use crate::engine::webseed::{Site, WebSeeds};
 use crate::engine::{pool, writer};
 use crate::error::Fatal;
 use crate::limits::{
-    DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, JOBS_MAX, RECHECK_STACK_BYTES, TICK_MS,
+    DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, JOBS_MAX, MIRROR_WORKERS_MAX,
+    RECHECK_STACK_BYTES, TICK_MS,
 };
 use crate::policy::encryption::Encryption;
 use crate::policy::memory::Plan;
+use crate::policy::mirrors::Mirrors;
 use crate::policy::rate::Rate;
 use crate::policy::swarm::Swarm;
 use crate::policy::tiers::Tiers;
@@ -47,6 +50,9 @@ pub struct Options {
     pub dir: PathBuf,
     /// Peers to try besides those that trackers name.
     pub peers: Vec<SocketAddr>,
+    /// The first so many of the torrent's mirrors are tried before the others, which are tried in
+    /// any order.
+    pub mirrors_first: usize,
     /// Bytes that are to stay free on the disk.
     pub min_free: u64,
     /// How much may be under way at once.
@@ -72,8 +78,10 @@ pub struct Options {
 pub struct Report {
     /// Bytes of the files, all of them verified.
     pub total: u64,
-    /// Bytes that came from peers.
+    /// Bytes that came from peers and mirrors.
     pub downloaded: u64,
+    /// Bytes of them that came from mirrors.
+    pub mirrored: u64,
     /// Bytes that went to peers.
     pub uploaded: u64,
     /// How long that took, the look at what was there not counted.
@@ -123,14 +131,15 @@ fn download_through(
         storage.finish()?;
         if options.seeding.is_none() {
             file.remove();
-            return Ok(Report { total, downloaded: 0, uploaded: 0, elapsed: Duration::ZERO });
+            let (downloaded, mirrored, uploaded) = (0, 0, 0);
+            return Ok(Report { total, downloaded, mirrored, uploaded, elapsed: Duration::ZERO });
         }
     }
     let began = Instant::now();
     let coordinator = start(metainfo, storage, (found, file), options, outside, signals, show)?;
-    let (downloaded, uploaded, complete) = coordinator.run()?;
+    let Passed { downloaded, mirrored, uploaded, complete } = coordinator.run()?;
     let elapsed = complete.saturating_duration_since(began);
-    Ok(Report { total, downloaded, uploaded, elapsed })
+    Ok(Report { total, downloaded, mirrored, uploaded, elapsed })
 }
 
 fn layout(metainfo: &Metainfo) -> Layout {
@@ -214,10 +223,13 @@ fn start<'a>(
 ) -> Result<Coordinator<'a>, Fatal> {
     let plan = options.plan;
     let mut rng = fastrand::Rng::new();
-    let named = !Tiers::new(&metainfo.tiers, &mut rng).is_empty() || !options.peers.is_empty();
+    let named = !Tiers::new(&metainfo.tiers, &mut rng).is_empty()
+        || !options.peers.is_empty()
+        || !metainfo.mirrors.is_empty();
     let looks_around = options.local && !metainfo.private;
     if !named && !looks_around && outside.is_none() && options.seeding.is_none() {
-        let why = "the torrent names no HTTP or UDP tracker; give a peer with --peer";
+        let why = "the torrent names no HTTP or UDP tracker and no mirror; give a peer with \
+            --peer or a mirror with --mirror";
         return Err(Fatal::NobodyToAsk(why.to_owned()));
     }
     let started = |what| move |error| Fatal::System(what, error);
@@ -225,6 +237,8 @@ fn start<'a>(
     let mut swarm = Swarm::new(geometry, found.pieces.clone(), rng.fork(), Instant::now());
     swarm.picker.limit_begun(plan.begun);
     swarm.upload_limit_per_s = options.upload_limit;
+    let urls = in_order(&metainfo.mirrors, options.mirrors_first, &mut rng);
+    swarm.mirrors = Mirrors::new(urls.len());
     let missing = geometry.total() - swarm.had_bytes();
     storage.keep_free(options.min_free);
     storage.check_room(missing)?;
@@ -236,7 +250,8 @@ fn start<'a>(
     let then = options.seeding.map_or("leaves".to_owned(), |plan| format!("seeds {plan}"));
     info!("{} to fetch; then it {then}", Count(missing_pieces, "piece"));
 
-    let wakers = wakers(plan.peers)?;
+    let mirrors = if missing_pieces > 0 { plan.mirrors.min(MIRROR_WORKERS_MAX) } else { 0 };
+    let wakers = wakers(plan.peers, DESCRIPTORS_SPARE_MAX + mirrors)?;
     let threads_max = wakers.len();
     let (work_back, work) = bounded(JOBS_MAX);
     (0..JOBS_MAX).for_each(|_| drop(work_back.try_send(Permit)));
@@ -273,6 +288,8 @@ fn start<'a>(
     let layout = Arc::clone(storage.layout());
     let directory = storage.directory();
     let uploads = Uploads::new(Source::new(storage.directory(), Arc::clone(&layout)));
+    let (on_mirrors, files) = (Arc::clone(metainfo), Arc::clone(&layout));
+    let site = Site { urls: urls.into(), metainfo: on_mirrors, layout: files };
     let reporting = (to_writer, report.clone());
     let shared =
         Shared::new(swarm, wakers, (work_back, work), chunks, reporting, uploads, handshake);
@@ -288,6 +305,11 @@ fn start<'a>(
     let writing =
         writer::spawn(storage, Arc::clone(metainfo), Arc::clone(&shared), orders, report.clone());
     writing.map_err(started("start a thread"))?;
+    let web_seeds = match mirrors {
+        0 => None,
+        threads => Some(WebSeeds::spawn(threads, &shared, &site)),
+    };
+    let web_seeds = web_seeds.transpose().map_err(started("start a thread"))?;
     let (visits, visitors) = bounded(threads_max);
     let threads =
         pool::spawn(threads_max, &shared, &visitors, &report).map_err(started("start a thread"))?;
@@ -303,6 +325,7 @@ fn start<'a>(
         seeding: options.seeding,
         events,
         discovery,
+        web_seeds,
         recorder,
         listener,
         threads,
@@ -316,18 +339,26 @@ fn start<'a>(
     })
 }
 
+/// The mirrors in the order in which they are tried: the first so many as they are, the others at
+/// random, so that not everybody begins with the same one.
+fn in_order(mirrors: &[String], first: usize, rng: &mut fastrand::Rng) -> Vec<String> {
+    let mut urls = mirrors.to_vec();
+    rng.shuffle(urls.get_mut(first..).unwrap_or_default());
+    urls
+}
+
 /// A waker for each session. Where descriptors are scarce there are fewer, so that each session
-/// has one left for its socket, and the files and the trackers have theirs.
-fn wakers(wanted: usize) -> Result<Vec<Waker>, Fatal> {
+/// has one left for its socket, and `spare` for the files, the trackers and the mirrors.
+fn wakers(wanted: usize, spare: usize) -> Result<Vec<Waker>, Fatal> {
     let mut wakers = Vec::new();
-    while wakers.len() < 2 * wanted + DESCRIPTORS_SPARE_MAX {
+    while wakers.len() < 2 * wanted + spare {
         match Waker::new() {
             Ok(waker) => wakers.push(waker),
             Err(error) if wakers.len() < 2 + DESCRIPTORS_SPARE_MIN => {
                 return Err(Fatal::System("open enough files and sockets (ulimit -n)", error));
             }
             Err(error) => {
-                let peers = (wakers.len().saturating_sub(DESCRIPTORS_SPARE_MAX) / 2).max(1);
+                let peers = (wakers.len().saturating_sub(spare) / 2).max(1);
                 if peers < wanted {
                     warn!("no more than {} at a time: {error}", Count(peers, "peer"));
                 }

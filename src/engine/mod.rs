@@ -17,4 +17,5 @@ pub mod recorder;
 mod resolve;
 pub mod session;
 pub mod upload;
+pub mod webseed;
 pub mod writer;

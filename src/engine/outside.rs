@@ -113,8 +113,7 @@ impl Outside {
 
     /// Nobody is there to be asked, and nobody will come.
     pub fn is_empty(&self) -> bool {
-        let Discovery { tiers, book, .. } = &self.discovery;
-        tiers.is_empty() && book.known() == 0 && !self.discovery.looks_around()
+        self.discovery.is_alone()
     }
 
     /// Where it listens.

@@ -136,6 +136,13 @@ impl Shared {
         self.wakers.get(thread)
     }
 
+    /// Permits that are not needed go back to the work queue.
+    pub fn return_permits(&self, permits: u32) {
+        for _ in 0..permits {
+            let _fits = self.work_back.try_send(Permit);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Swarm> {
         // Whoever panicked did so in arithmetic that leaves the tables whole or the run wrong;
         // hashes decide about that, so going on is safe.
@@ -144,7 +151,7 @@ impl Shared {
 }
 
 /// Does arithmetic with a limit, whatever became of others who did.
-fn with_bucket<T>(bucket: &Mutex<Bucket>, change: impl FnOnce(&mut Bucket) -> T) -> T {
+pub(super) fn with_bucket<T>(bucket: &Mutex<Bucket>, change: impl FnOnce(&mut Bucket) -> T) -> T {
     change(&mut bucket.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -286,7 +293,7 @@ impl Session<'_> {
         self.end_giving(0);
         let mut permits = 0;
         self.shared.with_swarm(|swarm| self.conversation.leave(swarm, &mut permits));
-        self.return_permits(permits);
+        self.shared.return_permits(permits);
         end
     }
 
@@ -453,14 +460,8 @@ impl Session<'_> {
         let reconciled = self
             .shared
             .with_swarm(|swarm| conversation.reconcile(swarm, arrived, &mut permits, now));
-        self.return_permits(permits);
+        self.shared.return_permits(permits);
         reconciled
-    }
-
-    fn return_permits(&self, permits: u32) {
-        for _ in 0..permits {
-            let _fits = self.shared.work_back.try_send(Permit);
-        }
     }
 
     /// The chunk goes to the writer, or back if nothing in it is to be written.

@@ -929,8 +929,9 @@ impl Conversation {
         let info = swarm.metainfo.as_ref().map_or(&[][..], |metainfo| metainfo.info());
         if self.outbox.is_empty()
             && let Some(answer) = self.lending.answer(info)
+            && let Some(number) = self.hello.as_ref().and_then(|hello| hello.metadata)
         {
-            self.say(|hello| hello.metadata, &answer);
+            answer.say(number.get(), info.len(), &mut self.outbox);
         }
     }
 

@@ -259,8 +259,8 @@ impl Lending {
         self.asked.is_empty()
     }
 
-    /// The answer to what was asked first, as a payload.
-    pub fn answer(&mut self, info: &[u8]) -> Option<Vec<u8>> {
+    /// The answer to what was asked first.
+    pub fn answer<'a>(&mut self, info: &'a [u8]) -> Option<metadata::Message<'a>> {
         if self.asked.is_empty() {
             return None;
         }
@@ -268,11 +268,10 @@ impl Lending {
         let given_max = METADATA_LENT_TIMES_MAX * info.len().div_ceil(METADATA_BLOCK_BYTES);
         let block = metadata::block(info, number).filter(|_| self.given < given_max);
         self.given += usize::from(block.is_some());
-        let message = match block {
+        Some(match block {
             Some(bytes) => metadata::Message::Data(number, bytes),
             None => metadata::Message::Reject(number),
-        };
-        Some(message.encode(info.len()))
+        })
     }
 }
 
@@ -408,8 +407,7 @@ mod tests {
         for round in 0..10 {
             for number in 0..7 {
                 assert!(lending.on_request(number));
-                let payload = lending.answer(&info).unwrap();
-                match metadata::Message::decode(&payload).unwrap() {
+                match lending.answer(&info).unwrap() {
                     metadata::Message::Data(block, bytes) => {
                         assert_eq!(Some(bytes), metadata::block(&info, number));
                         assert_eq!(block, number);

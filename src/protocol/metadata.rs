@@ -7,6 +7,7 @@
 
 use crate::limits::METADATA_BLOCK_BYTES;
 use crate::protocol::bencode::{Item, Value};
+use crate::protocol::message;
 
 /// One message, as the payload of an extension message. Numbers are as the peer sent them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +48,21 @@ impl<'a> Message<'a> {
         payload.extend_from_slice(bytes);
         payload
     }
+
+    /// Appends it as a whole message to a peer that takes it under `number`; a block goes there
+    /// directly, so that its bytes are not in memory twice.
+    pub fn say(&self, number: u8, total: usize, out: &mut Vec<u8>) {
+        let (head, bytes) = match *self {
+            Self::Data(block, bytes) => (Self::Data(block, &[]).encode(total), bytes),
+            _ => (self.encode(total), &[][..]),
+        };
+        let length = u32::try_from(2 + head.len() + bytes.len()).unwrap_or(u32::MAX);
+        out.reserve_exact(message::PREFIX_LENGTH + length as usize);
+        out.extend(length.to_be_bytes());
+        out.extend([message::EXTENDED, number]);
+        out.extend_from_slice(&head);
+        out.extend_from_slice(bytes);
+    }
 }
 
 /// A block of the dictionary `info`. `None`: it has none of this number.
@@ -66,6 +82,12 @@ mod tests {
         let data = Message::Data(1, b"xyz").encode(34_256);
         assert_eq!(data, b"d8:msg_typei1e5:piecei1e10:total_sizei34256eexyz");
         assert_eq!(Message::Request(0).encode(5), b"d8:msg_typei0e5:piecei0ee");
+        for said in [Message::Data(2, b"xyz"), Message::Reject(2)] {
+            let (mut directly, mut around) = (Vec::new(), Vec::new());
+            said.say(9, 100, &mut directly);
+            message::Message::Extended(9, &said.encode(100)).encode(&mut around);
+            assert_eq!(directly, around);
+        }
     }
 
     #[test]

@@ -13,4 +13,5 @@ pub mod seeder;
 pub mod torrent;
 pub mod tracker;
 pub mod veil;
+pub mod web;
 pub mod wire;

@@ -95,6 +95,13 @@ pub fn start_from(
     start_as(command, arguments)
 }
 
+/// A script that lets the program have so many descriptors, and those that the test's own parents left open.
+pub fn descriptors(limit: usize) -> String {
+    // Those below 20, less the three streams and the one with which `ls` looks.
+    let others = "$(ls /proc/self/fd | grep -cE '^1?[0-9]$') - 4";
+    format!("ulimit -n $(({limit} + {others})); exec \"$@\"")
+}
+
 /// Starts what `command` says, the program or another one that runs it, with these arguments behind
 /// its own.
 pub fn start_as(

@@ -58,6 +58,7 @@ pub struct Torrent {
     /// Empty if the torrent is one file.
     entries: Vec<Entry>,
     tiers: Vec<Vec<String>>,
+    mirrors: Vec<String>,
 }
 
 impl Torrent {
@@ -124,7 +125,8 @@ impl Torrent {
         let info_hash = Sha1::digest(&info).into();
         let info = Arc::new(info);
         let payload = Payload { info_hash, piece_length, bytes: Arc::new(bytes), info };
-        Self { name: name.to_owned(), payload, entries, tiers: Vec::new() }
+        let (tiers, mirrors) = Default::default();
+        Self { name: name.to_owned(), payload, entries, tiers, mirrors }
     }
 
     /// The same, but private.
@@ -151,6 +153,12 @@ impl Torrent {
         self
     }
 
+    /// The same, with one mirror more.
+    pub fn mirrored_by(mut self, url: &str) -> Self {
+        self.mirrors.push(url.to_owned());
+        self
+    }
+
     /// The torrent file.
     pub fn encode(&self) -> Vec<u8> {
         let mut torrent = b"d".to_vec();
@@ -167,6 +175,11 @@ impl Torrent {
         }
         torrent.extend(b"4:info");
         torrent.extend(self.payload.info.iter());
+        if !self.mirrors.is_empty() {
+            torrent.extend(b"8:url-listl");
+            self.mirrors.iter().for_each(|url| string(&mut torrent, url.as_bytes()));
+            torrent.push(b'e');
+        }
         torrent.push(b'e');
         torrent
     }
