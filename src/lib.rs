@@ -12,10 +12,11 @@
 //!                           sandbox
 //! 2  policy/                decisions, no I/O, time passed in: memory, rate, bucket, noise, choker,
 //!                           serving, metadata, exchange, pipeline, rarity, picker, blame, mirrors,
-//!                           swarm, conversation, fetch, inquiry, encryption, peer_book, origins, tiers
+//!                           swarm, conversation, fetch, inquiry, encryption, peer_book, origins, tiers,
+//!                           reach, nonces, tokens, answers, peer_store, routing, lookup, dht
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, url, web_seed, lsd, magnet, metainfo,
 //!                           handshake, message, extension, metadata, tracker, tracker_http, tracker_udp,
-//!                           exchange, resume, mse
+//!                           exchange, resume, mse, node_id, krpc, node_file
 //! 0  limits units bitfield text error stopwatch
 //! ```
 

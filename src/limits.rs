@@ -459,6 +459,113 @@ pub const MIRROR_OTHER_BYTES: usize = 192 << 10;
 /// The longest pause that a mirror can ask for.
 pub const RETRY_AFTER_MAX_S: u64 = 3600;
 
+// ---- the DHT -----------------------------------------------------------------------------------
+
+/// Bytes of a datagram that are read. BEP 32 has nobody send more than 1024; some do.
+pub const DHT_DATAGRAM_MAX_BYTES: usize = 2 << 10;
+/// Bytes of a datagram that is sent (BEP 32, "Maximum packet size").
+pub const DHT_DATAGRAM_SENT_MAX_BYTES: usize = 1 << 10;
+/// Bytes of a transaction id that is repeated in an answer. Clients have 2 to 8.
+pub const DHT_TRANSACTION_MAX_BYTES: usize = 32;
+/// Bytes of a token that is kept, until the announce. Clients have 4 to 20.
+pub const DHT_TOKEN_MAX_BYTES: usize = 64;
+/// Nodes that are read of one answer, of each family. BEP 5 has 8.
+pub const DHT_NODES_PER_REPLY_MAX: usize = 16;
+/// Peers that are read of one answer.
+pub const DHT_PEERS_PER_REPLY_MAX: usize = 100;
+/// Nodes in a bucket, and as many that are closest to something (BEP 5's K).
+pub const BUCKET_NODES_MAX: usize = 8;
+/// Nodes that answered and wait for a place in a full bucket.
+pub const BUCKET_SPARES_MAX: usize = 8;
+/// Buckets: in the largest DHT there is, some 24 are full.
+pub const BUCKETS_MAX: usize = 32;
+/// A node is good for so long after it was heard, and a bucket is fresh (BEP 5).
+pub const NODE_GOOD_S: u64 = 15 * 60;
+/// A node that left so many queries in a row unanswered is bad.
+pub const NODE_FAILURES_MAX: u8 = 2;
+/// A node that is not good is asked again after this long; twice as long after each failure more.
+pub const NODE_PAUSE_MIN_S: u64 = 30;
+/// But never later than this.
+pub const NODE_PAUSE_MAX_S: u64 = 15 * 60;
+/// The table is looked after this often: one node is asked, and one bucket is looked at.
+pub const DHT_UPKEEP_MS: u64 = 5_000;
+/// A query that was not answered for this long never will be.
+pub const DHT_QUERY_TIMEOUT_MS: u64 = 5_000;
+/// A lookup asks somebody else as well when an answer takes longer than this.
+pub const DHT_QUERY_SLOW_MS: u64 = 1_000;
+/// Queries of ours that are out at once, in all.
+pub const DHT_QUERIES_IN_FLIGHT_MAX: usize = 96;
+/// Queries that a lookup has out at once and that are not slow (Kademlia's alpha).
+pub const LOOKUP_ALPHA_MAX: usize = 3;
+/// And with those that are slow.
+pub const LOOKUP_IN_FLIGHT_MAX: usize = 8;
+/// Queries of a lookup in all. An honest one takes some 30.
+pub const LOOKUP_QUERIES_MAX: usize = 100;
+/// Nodes that a lookup remembers, asked or not.
+pub const LOOKUP_CANDIDATES_MAX: usize = 160;
+/// Nodes that one torrent is announced to, those that don't count among the closest (BEP 42)
+/// included.
+pub const ANNOUNCED_NODES_MAX: usize = 12;
+/// Torrents that are searched for at once.
+pub const SEARCHES_MAX: usize = 4;
+/// A search is repeated after this long, and the announce with it: others forget it after 30 min.
+pub const SEARCH_INTERVAL_S: u64 = 15 * 60;
+/// And as early as this, for want of peers.
+pub const SEARCH_INTERVAL_MIN_S: u64 = 60;
+/// The pause after a lookup that led to too few nodes. It doubles each time.
+pub const LOOKUP_PAUSE_START_S: u64 = 5;
+/// Where the doubling ends.
+pub const LOOKUP_PAUSE_MAX_S: u64 = 60;
+/// Peers that were found and wait to be taken.
+pub const PEERS_FOUND_MAX: usize = 500;
+/// Addresses of unknown nodes that wait to be asked whether there is one.
+pub const STRANGERS_MAX: usize = 32;
+/// One of them is asked this often: whoever invents them could have us send to anybody.
+pub const STRANGER_PAUSE_MS: u64 = 200;
+/// Addresses of routers that are kept: nodes that everybody knows to begin with.
+pub const ROUTERS_MAX: usize = 16;
+/// Addresses of nodes that are kept to begin with, as torrents and peers name them, the last ones.
+pub const CONTACTS_MAX: usize = 16;
+/// What others believe our address to be is remembered of so many, the last ones.
+pub const ADDRESS_VOTES_MAX: usize = 16;
+/// And believed if so many agree.
+pub const ADDRESS_VOTES_MIN: usize = 10;
+/// Our id is not changed again for this long.
+pub const NODE_ID_LIFE_S: u64 = 10 * 60;
+/// The secret in tokens changes this often, and the one before it counts as well: a token can be
+/// used for 5 to 10 min (BEP 5).
+pub const TOKEN_SECRET_LIFE_S: u64 = 5 * 60;
+/// Torrents whose peers others announced to us.
+pub const STORED_TORRENTS_MAX: usize = 256;
+/// Peers of one such torrent.
+pub const STORED_PEERS_PER_TORRENT_MAX: usize = 100;
+/// Peers of all of them.
+pub const STORED_PEERS_MAX: usize = 2_000;
+/// Peers that one network may announce.
+pub const STORED_PEERS_PER_NETWORK_MAX: usize = 16;
+/// A peer that was not announced again for this long is gone.
+pub const STORED_PEER_LIFE_S: u64 = 30 * 60;
+/// Peers in an answer to a node that is known to be where it says.
+pub const PEERS_TOLD_MAX: usize = 50;
+/// The same over IPv6, where each takes three times as many bytes.
+pub const PEERS_V6_TOLD_MAX: usize = 20;
+/// And to anybody else: it may be somebody else's address, who asked for nothing.
+pub const PEERS_TOLD_STRANGERS_MAX: usize = 8;
+/// Bytes of answers that are sent in a second in the long run.
+pub const ANSWERS_MAX_BYTES_PER_S: u32 = 16 << 10;
+/// And on top of it, at any moment.
+pub const ANSWERS_BURST_BYTES: u32 = 64 << 10;
+/// Answers to one network in a second in the long run.
+pub const ANSWERS_PER_NETWORK_PER_S_MAX: u32 = 4;
+/// And on top of it, at any moment.
+pub const ANSWERS_PER_NETWORK_BURST_MAX: u32 = 32;
+/// Counters of answers that all networks are spread over.
+pub const ANSWER_COUNTERS_MAX: usize = 1024;
+/// Bytes of the file that nodes are kept in.
+pub const NODE_FILE_MAX_BYTES: usize = 64 << 10;
+/// Bytes that the node of one family takes at worst, with everything that was said here.
+pub const DHT_NODE_BYTES: usize = 400 << 10;
+
 // ---- uploading ---------------------------------------------------------------------------------
 
 /// Minutes, or times the size, that a user may ask it to stay for.

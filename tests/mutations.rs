@@ -176,6 +176,16 @@ fn damaged_answers_over_udp_are_refused_or_safe() {
 }
 
 #[test]
+fn damaged_datagrams_of_the_dht_are_refused_or_safe() {
+    check(&corpus("krpc"), checks::krpc, 10_000, 600);
+}
+
+#[test]
+fn damaged_files_of_nodes_are_passed_over_or_safe() {
+    check(&corpus("node_file"), checks::node_file, 10_000, 1_000);
+}
+
+#[test]
 fn damaged_resume_records_are_refused_or_safe() {
     check(&corpus("resume"), checks::resume, 30_000, 300);
 }

@@ -15,28 +15,34 @@ use rusty_torrent::bitfield::Bitfield;
 use rusty_torrent::error::{Fatal, Status};
 use rusty_torrent::limits::{
     ANNOUNCE_INTERVAL_MAX_S, ANNOUNCE_INTERVAL_MIN_S, BENCODE_DEPTH_MAX, BLOCK_LENGTH,
-    EXCHANGE_HEARD_MAX, EXCHANGED_MAX, EXTENDED_LENGTH_MAX_BYTES, FILES_MAX,
-    FOREIGN_TEXT_MAX_CHARS, INQUIRY_MESSAGE_MAX_BYTES, LOCAL_TORRENTS_MAX, MESSAGE_KEPT_MAX_BYTES,
-    MIRRORS_MAX, NAME_LENGTH_MAX_BYTES, OUTBOX_MAX_BYTES, PATH_DEPTH_MAX, PATH_LENGTH_MAX_BYTES,
-    PEERS_PER_REPLY_MAX, PIECE_LENGTH_MAX_BYTES, RENAMED_MAX, REQUESTS_IN_FLIGHT_MAX,
-    SESSION_STACK_BYTES, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES, TRACKER_ID_MAX_BYTES, TRACKERS_MAX,
-    URL_LENGTH_MAX_BYTES,
+    BUCKET_NODES_MAX, BUCKETS_MAX, DHT_DATAGRAM_MAX_BYTES, DHT_DATAGRAM_SENT_MAX_BYTES,
+    DHT_NODE_BYTES, DHT_NODES_PER_REPLY_MAX, DHT_PEERS_PER_REPLY_MAX, DHT_TOKEN_MAX_BYTES,
+    DHT_TRANSACTION_MAX_BYTES, EXCHANGE_HEARD_MAX, EXCHANGED_MAX, EXTENDED_LENGTH_MAX_BYTES,
+    FILES_MAX, FOREIGN_TEXT_MAX_CHARS, INQUIRY_MESSAGE_MAX_BYTES, LOCAL_TORRENTS_MAX,
+    MESSAGE_KEPT_MAX_BYTES, MIRRORS_MAX, NAME_LENGTH_MAX_BYTES, OUTBOX_MAX_BYTES, PATH_DEPTH_MAX,
+    PATH_LENGTH_MAX_BYTES, PEERS_PER_REPLY_MAX, PIECE_LENGTH_MAX_BYTES, RENAMED_MAX,
+    REQUESTS_IN_FLIGHT_MAX, SESSION_STACK_BYTES, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES,
+    TRACKER_ID_MAX_BYTES, TRACKERS_MAX, URL_LENGTH_MAX_BYTES,
 };
 use rusty_torrent::policy::conversation::{Conversation, Received};
+use rusty_torrent::policy::dht::{Dht, Setup};
 use rusty_torrent::policy::inquiry::Inquiry;
 use rusty_torrent::policy::memory::{Needs, Plan};
 use rusty_torrent::policy::metadata::Gathering;
 use rusty_torrent::policy::pipeline::Pipeline;
+use rusty_torrent::policy::reach::Reach;
 use rusty_torrent::policy::swarm::Swarm;
 use rusty_torrent::protocol::bencode::{Item, Value};
 use rusty_torrent::protocol::exchange;
 use rusty_torrent::protocol::extension::Hello;
 use rusty_torrent::protocol::handshake::{HANDSHAKE_LENGTH, Handshake};
+use rusty_torrent::protocol::krpc::{self, Body, ErrorCode, Family, Query, Undecodable};
 use rusty_torrent::protocol::lsd::Announce;
 use rusty_torrent::protocol::magnet::Magnet;
 use rusty_torrent::protocol::message::{Garbled, Message, PIECE_HEADER_LENGTH};
 use rusty_torrent::protocol::metadata;
 use rusty_torrent::protocol::metainfo::{FileKind, Measures, Metainfo};
+use rusty_torrent::protocol::node_file::{Kept, NodeFile};
 use rusty_torrent::protocol::resume::{FileState, Record};
 use rusty_torrent::protocol::tracker::{
     AnnounceReply, AnnounceRequest, Scheme, TrackerError, usable_peers,
@@ -717,6 +723,127 @@ pub fn inquiry(data: &[u8]) -> bool {
     let allowed = 2 * INQUIRED_MAX_BYTES + 8 * INQUIRY_MESSAGE_MAX_BYTES;
     assert!(most <= allowed, "{most} of {allowed} bytes");
     blocks > 0
+}
+
+// ---- the DHT -----------------------------------------------------------------------------------
+
+/// Bytes of the heap that a message takes at most, while its lists grow.
+const KRPC_BYTES: usize = 16 << 10;
+
+/// Any bytes as a datagram of the DHT: as a message, as a question to a node of ours, and if it can
+/// be one, as the answer to a question.
+pub fn krpc(data: &[u8]) -> bool {
+    bencode(data);
+    let (decoded, most) = heap::most(|| krpc::Message::decode(data));
+    assert!(most <= KRPC_BYTES, "reading takes {most}");
+    assert!(decoded == Err(Undecodable::Nonsense) || data.len() <= DHT_DATAGRAM_MAX_BYTES);
+    let is_question = match &decoded {
+        Err(Undecodable::Nonsense) => false,
+        Err(Undecodable::Query { transaction, code }) => {
+            assert!(transaction.len() <= DHT_TRANSACTION_MAX_BYTES);
+            assert!([ErrorCode::PROTOCOL, ErrorCode::METHOD_UNKNOWN].contains(code));
+            true
+        }
+        Ok(message) => {
+            krpc_message(message);
+            matches!(message.body, Body::Query(..))
+        }
+    };
+    let ((), most) = heap::most(|| {
+        for family in [Family::V4, Family::V6] {
+            dht_node(family, data, decoded.as_ref().ok(), is_question);
+        }
+    });
+    assert!(most <= DHT_NODE_BYTES, "a node takes {most}");
+    decoded.is_ok()
+}
+
+fn krpc_message(message: &krpc::Message) {
+    assert!(message.transaction.len() <= DHT_TRANSACTION_MAX_BYTES);
+    match &message.body {
+        Body::Query(_, Query::AnnouncePeer { port, implied_port, token, .. }) => {
+            assert!(token.len() <= DHT_TOKEN_MAX_BYTES && (*port > 0 || *implied_port));
+        }
+        Body::Response(response) => {
+            for v4 in [false, true] {
+                let nodes = response.nodes.iter().filter(|node| node.address.is_ipv4() == v4);
+                assert!(nodes.count() <= DHT_NODES_PER_REPLY_MAX);
+            }
+            assert!(response.values.len() <= DHT_PEERS_PER_REPLY_MAX);
+            let token = response.token.as_ref();
+            assert!(token.is_none_or(|token| token.len() <= DHT_TOKEN_MAX_BYTES));
+        }
+        _ => {}
+    }
+    let written = message.encode();
+    if written.len() <= DHT_DATAGRAM_MAX_BYTES {
+        assert_eq!(krpc::Message::decode(&written).as_ref(), Ok(message));
+    }
+}
+
+/// A node of ours is sent this.
+fn dht_node(family: Family, data: &[u8], message: Option<&krpc::Message>, is_question: bool) {
+    let (there, router): (SocketAddr, SocketAddr) = match family {
+        Family::V4 => (([192, 0, 2, 1], 6881).into(), ([10, 0, 0, 1], 6881).into()),
+        Family::V6 => (
+            ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 6881).into(),
+            ([0xfd00, 0, 0, 0, 0, 0, 0, 1], 6881).into(),
+        ),
+    };
+    let now = Instant::now();
+    let mut dht = Dht::new(&Setup { family, seed: [7; 32], read_only: false, kept: None }, now);
+    dht.add_router(router, now);
+    dht.search(InfoHash([7; 20]), Some(6881), now);
+    if let Some(answer) = dht.on_datagram(there, data, now) {
+        assert!(is_question, "only questions are answered");
+        assert!(answer.len() <= DHT_DATAGRAM_SENT_MAX_BYTES, "{} bytes", answer.len());
+        assert!(krpc::Message::decode(&answer).is_ok());
+        assert!(dht.on_datagram(there, &answer, now).is_none());
+    }
+    // The same as the answer to each question of ours, as far as it is one.
+    let mut later = now;
+    for _ in 0..4 {
+        let sent = dht.poll(later);
+        assert!(dht.poll(later).is_empty());
+        assert!(dht.next_deadline(later) > later, "it spins");
+        for question in sent {
+            let asked = krpc::Message::decode(&question.bytes).unwrap();
+            let said = message
+                .cloned()
+                .map(|message| krpc::Message { transaction: asked.transaction, ..message });
+            let bytes = said.map_or_else(|| data.to_vec(), |said| said.encode());
+            drop(dht.on_datagram(question.to, &bytes, later));
+        }
+        later = dht.next_deadline(later).max(later + Duration::from_millis(1));
+    }
+    for (_, peer) in dht.take_found() {
+        assert!(Family::of(peer.ip()) == family && peer.port() != 0, "{peer}");
+        assert!(Reach::of(peer.ip()) >= Some(Reach::Site), "{peer}");
+    }
+    assert!(dht.count(later).0 <= BUCKETS_MAX * BUCKET_NODES_MAX);
+}
+
+/// Any bytes as the file that nodes are kept in.
+pub fn node_file(data: &[u8]) -> bool {
+    bencode(data);
+    let (file, most) = heap::most(|| NodeFile::decode(data));
+    assert!(most <= 4 * data.len() + TEXT_BYTES, "{most} for {} bytes", data.len());
+    assert_eq!(NodeFile::decode(&file.encode()), file);
+    let kept = [(Family::V4, &file.v4), (Family::V6, &file.v6)];
+    for (family, kept) in kept {
+        let Some(Kept { id, nodes }) = kept else { continue };
+        assert!(nodes.len() <= BUCKETS_MAX * BUCKET_NODES_MAX);
+        let now = Instant::now();
+        let setup = Setup { family, seed: [7; 32], read_only: false, kept: kept.clone() };
+        let mut dht = Dht::new(&setup, now);
+        assert_eq!(dht.id(), *id);
+        assert!(dht.count(now) <= (nodes.len(), 0), "none of them is good yet");
+        for question in dht.poll(now) {
+            let ip = question.to.ip();
+            assert!(Family::of(ip) == family && Reach::of(ip).is_some() && question.to.port() != 0);
+        }
+    }
+    file != NodeFile::default()
 }
 
 // ---- the resume record -------------------------------------------------------------------------

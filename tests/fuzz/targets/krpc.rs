@@ -1,0 +1,10 @@
+#![no_main]
+
+#[path = "../checks.rs"]
+mod checks;
+#[path = "../heap.rs"]
+mod heap;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    checks::krpc(data);
+});
