@@ -625,3 +625,140 @@ fn scrape(torrent: &Torrent) -> io::Result<Vec<u8>> {
     stream.read_to_end(&mut answer)?;
     Ok(answer)
 }
+
+// ---- clients that speak encrypted only ---------------------------------------------------------
+
+fn aria2_encrypts(job: &Job<'_>) -> Command {
+    let mut line = aria2_line(job);
+    line.arg("--bt-force-encryption=true");
+    line
+}
+
+fn transmission_encrypts(job: &Job<'_>) -> Command {
+    let line = transmission_line(job);
+    job.amend("settings.json", "{", "{\"encryption\": 2, ");
+    line
+}
+
+fn qbittorrent_encrypts(job: &Job<'_>) -> Command {
+    let line = qbittorrent_line(job);
+    let section = "[BitTorrent]\n";
+    let required = format!("{section}Session\\Encryption=1\n");
+    job.amend("qBittorrent/config/qBittorrent.conf", section, &required);
+    line
+}
+
+fn rtorrent_encrypts(job: &Job<'_>) -> Command {
+    let line = rtorrent_line(job);
+    let first = "system.daemon.set = true\n";
+    let rule = "protocol.encryption.set = require,require_RC4,allow_incoming,try_outgoing\n";
+    job.amend("rtorrent.rc", first, &format!("{first}{rule}"));
+    line
+}
+
+fn libtorrent_encrypts(job: &Job<'_>) -> Command {
+    let line = libtorrent_line(job);
+    // Forced, forced, RC4.
+    let rules = "session.apply_settings({'out_enc_policy': 0, 'in_enc_policy': 0, \
+                 'allowed_enc_level': 2})\n";
+    job.amend("job.py", "for torrent in", &format!("{rules}for torrent in"));
+    line
+}
+
+impl Job<'_> {
+    /// Changes a file that the client is configured by.
+    fn amend(&self, name: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.home.join(name)).unwrap();
+        assert!(text.contains(from), "{name}: {text}");
+        self.write(name, &text.replacen(from, to, 1));
+    }
+}
+
+#[test]
+#[ignore = "needs real clients: aria2"]
+fn aria2_encrypted() {
+    trades_encrypted("aria2_encrypted", aria2_encrypts);
+}
+
+#[test]
+#[ignore = "needs real clients: Transmission"]
+fn transmission_encrypted() {
+    trades_encrypted("transmission_encrypted", transmission_encrypts);
+}
+
+#[test]
+#[ignore = "needs real clients: qBittorrent"]
+fn qbittorrent_encrypted() {
+    trades_encrypted("qbittorrent_encrypted", qbittorrent_encrypts);
+}
+
+#[test]
+#[ignore = "needs real clients: rtorrent"]
+fn rtorrent_encrypted() {
+    trades_encrypted("rtorrent_encrypted", rtorrent_encrypts);
+}
+
+#[test]
+#[ignore = "needs real clients: libtorrent for Python"]
+fn libtorrent_encrypted() {
+    trades_encrypted("libtorrent_encrypted", libtorrent_encrypts);
+}
+
+/// Downloads a file from a client, and seeds it to that: with encryption as by default, and where
+/// we insist on it as well.
+fn trades_encrypted(name: &str, line: fn(&Job<'_>) -> Command) {
+    let Some(network) = Network::join_for(name, HERE) else { return };
+    let there = network.place(THERE);
+    let scratch = Scratch::new(name);
+    let [torrent, _] = torrents();
+    let files = [torrent.write_to(scratch.path())];
+    let [file] = &files;
+    let tracker = track(&there, &scratch, std::slice::from_ref(&torrent));
+    let start = |payload: &Path, home: &Path, port| {
+        let job = Job { torrents: &files, payload, home, address: THERE, port };
+        there.start(home, &line(&job))
+    };
+    let modes = ["prefer", "require"];
+    let encryption = |mode: &str| ["--encryption", mode].map(OsString::from);
+
+    let [payload, home] = ["payload", "home"].map(|dir| directory(scratch.join(dir)));
+    torrent.write_payload_to(&payload);
+    let client = start(&payload, &home, CLIENT_PORT);
+    wait_for_seeder(&torrent, &[&tracker, &client]);
+    for mode in modes {
+        let out = scratch.join(&format!("from_it_{mode}"));
+        let line = ["-vv".into(), file.into(), out.clone().into()];
+        let outcome = program::run(encryption(mode).into_iter().chain(line), DOWNLOAD_LIMIT);
+        println!("{mode}: exit status {:?} after {:?}", outcome.status, outcome.elapsed);
+        assert!(outcome.status == Some(0), "{outcome:#?}\nthe client said:\n{}", client.said());
+        torrent.assert_is_in(&out);
+        assert_encrypted(&outcome);
+    }
+    drop(client);
+
+    for (mode, port) in modes.into_iter().zip(CLIENT_PORT + 1..) {
+        let line = seeding(file, &payload, PROGRAM_PORT);
+        let ours = program::start(encryption(mode).into_iter().chain(line));
+        wait_for_seeder(&torrent, &[&tracker]);
+        let [out, home] =
+            ["to_it", "home"].map(|dir| directory(scratch.join(&format!("{dir}_{mode}"))));
+        let (client, began) = (start(&out, &home, port), Instant::now());
+        while !is_in(&torrent, &out) {
+            if began.elapsed() > UPLOAD_LIMIT {
+                panic!("not everything came\n{}\n{:#?}", client.said(), stop(ours));
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        println!("{mode}: it has everything after {:?}", began.elapsed());
+        let outcome = stop(ours);
+        outcome.assert_status(0);
+        assert_encrypted(&outcome);
+    }
+}
+
+/// Somebody was connected, and nobody in plain text.
+fn assert_encrypted(outcome: &Outcome) {
+    let lines = || outcome.stderr.lines();
+    assert!(lines().any(|line| line.ends_with(": connected, encrypted")), "{outcome:#?}");
+    assert!(!lines().any(|line| line.ends_with(": connected")), "{outcome:#?}");
+}
