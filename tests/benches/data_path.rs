@@ -13,18 +13,20 @@ mod disk;
 mod download;
 mod measure;
 mod messages;
+mod mirror;
 mod picker;
 mod seeder;
 #[path = "../support/torrent.rs"]
 mod torrent;
 
 /// What can be named on the command line, in the order in which it is run.
-const ALL: [(&str, fn()); 5] = [
+const ALL: [(&str, fn()); 6] = [
     ("messages", messages::run),
     ("picker", picker::run),
     ("disk", disk::write),
     ("recheck", disk::recheck),
     ("download", download::run),
+    ("mirror", mirror::run),
 ];
 
 fn main() {

@@ -57,13 +57,13 @@ pub fn run() {
 }
 
 /// What cargo built, or what `RUSTY_TORRENT_BIN` names: an older one, to compare with.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let named = std::env::var_os("RUSTY_TORRENT_BIN");
     named.map_or_else(|| env!("CARGO_BIN_EXE_rusty_torrent").into(), PathBuf::from)
 }
 
 /// Runs the program: seconds, seconds of a processor, peak RSS and its own part (KiB), switches.
-fn watch(command: &mut Command) -> [f64; 5] {
+pub fn watch(command: &mut Command) -> [f64; 5] {
     let began = Instant::now();
     let mut child = command.spawn().unwrap();
     let (mut peak, mut own) = (0.0_f64, 0.0_f64);
