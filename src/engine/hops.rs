@@ -14,6 +14,7 @@ use ureq::unversioned::transport::NextTimeout;
 
 use crate::engine::resolve::resolve;
 use crate::limits::{HOST_LIFE_MS, HOSTS_KEPT_MAX};
+use crate::policy::reach::Reach;
 use crate::protocol::tracker::TrackerError;
 
 const HOST_LIFE: Duration = Duration::from_millis(HOST_LIFE_MS as u64);
@@ -115,19 +116,7 @@ impl State {
 
 /// Whether `ip` is this machine or its network, and not a place in the world.
 fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let [first, second, ..] = ip.octets();
-            let is_carriers = first == 100 && (64..128).contains(&second); // RFC 6598
-            first == 0 || is_carriers || ip.is_private() || ip.is_loopback() || ip.is_link_local()
-        }
-        IpAddr::V6(ip) => {
-            ip.is_unspecified()
-                || ip.is_loopback()
-                || ip.is_unique_local()
-                || ip.is_unicast_link_local()
-        }
-    }
+    Reach::of(ip.to_canonical()) != Some(Reach::World)
 }
 
 #[cfg(test)]

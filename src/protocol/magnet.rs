@@ -3,10 +3,8 @@
 
 use std::ops::RangeInclusive;
 
-use crate::limits::{
-    MAGNET_PEERS_MAX, MAGNET_SELECTIONS_MAX, MAGNET_WEB_SEEDS_MAX, TRACKERS_MAX,
-    URL_LENGTH_MAX_BYTES,
-};
+use crate::limits::{MAGNET_PEERS_MAX, MAGNET_SELECTIONS_MAX, MAGNET_WEB_SEEDS_MAX, TRACKERS_MAX};
+use crate::protocol::url::is_usable;
 use crate::units::InfoHash;
 
 const SCHEME: &str = "magnet:?";
@@ -152,10 +150,7 @@ fn is_number(text: &str) -> bool {
 }
 
 fn usable_url(value: &str) -> Option<String> {
-    let url = decode(value, false);
-    let odd = |char: char| char.is_control() || char.is_whitespace();
-    let usable = !url.is_empty() && url.len() <= URL_LENGTH_MAX_BYTES && !url.contains(odd);
-    usable.then_some(url)
+    Some(decode(value, false)).filter(|url| is_usable(url))
 }
 
 /// Undoes the escapes of a URL. In a name, `+` is a space.
@@ -182,6 +177,7 @@ fn decode(text: &str, is_name: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::URL_LENGTH_MAX_BYTES;
 
     const HEX: &str = "0123456789abcdef0123456789ABCDEF01234567";
     const HASH: InfoHash = InfoHash([

@@ -16,10 +16,11 @@ use crate::error::Fatal;
 use crate::limits::{
     BLOCK_LENGTH, ESCAPED_PATH_MAX_BYTES, FILES_MAX, FOREIGN_TEXT_MAX_CHARS, MIRRORS_MAX,
     NAME_LENGTH_MAX_BYTES, PATH_DEPTH_MAX, PATH_LENGTH_MAX_BYTES, PIECE_LENGTH_MAX_BYTES,
-    RENAMED_MAX, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES, TRACKERS_MAX, URL_LENGTH_MAX_BYTES,
+    RENAMED_MAX, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES, TRACKERS_MAX,
 };
 use crate::protocol::bencode::{Item, Value};
 use crate::protocol::names::{self, SafePath, Tag};
+use crate::protocol::url::is_usable;
 use crate::protocol::web_seed::{escaped_path, mirror_url};
 use crate::text::Foreign;
 use crate::units::{Bytes, Geometry, InfoHash, PieceIndex};
@@ -592,11 +593,7 @@ fn items(value: Value<'_>) -> impl Iterator<Item = Value<'_>> {
 }
 
 fn read_url(value: Value<'_>) -> Option<&str> {
-    let url = value.text()?.trim();
-    let usable = !url.is_empty()
-        && url.len() <= URL_LENGTH_MAX_BYTES
-        && !url.chars().any(|char| char.is_control() || char.is_whitespace());
-    usable.then_some(url)
+    Some(value.text()?.trim()).filter(|url| is_usable(url))
 }
 
 #[cfg(test)]
@@ -607,6 +604,7 @@ mod tests {
 
     use super::*;
     use crate::error::Status;
+    use crate::limits::URL_LENGTH_MAX_BYTES;
     use crate::protocol::bencode::Item;
     use crate::stopwatch::worked;
 

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use crate::limits::URL_LENGTH_MAX_BYTES;
 use crate::text::Foreign;
 
 /// The authority of `url` without user name and password: `host:port` or `host`.
@@ -25,6 +26,12 @@ pub fn has_host(url: &str) -> bool {
     let after_address = host_and_port.rsplit(']').next().unwrap_or_default();
     let port = after_address.rsplit_once(':').map_or("80", |(_, port)| port);
     !matches!(host_and_port.bytes().next(), None | Some(b':')) && port.parse::<u16>().is_ok()
+}
+
+/// Whether `url` can be one: not empty, not too long, no blanks and no control characters.
+pub fn is_usable(url: &str) -> bool {
+    let odd = |char: char| char.is_control() || char.is_whitespace();
+    !url.is_empty() && url.len() <= URL_LENGTH_MAX_BYTES && !url.contains(odd)
 }
 
 /// Every byte that is not unreserved (RFC 3986, 2.3) as `%XX`.
