@@ -72,7 +72,7 @@ impl Discovery {
             return;
         }
         let AnnounceRequest { info_hash, port, .. } = self.announce;
-        match Local::spawn(info_hash, port, self.finders.clone()) {
+        match Local::spawn(info_hash, port, self.finder()) {
             Ok(local) => self.local = Some(local),
             Err(error) => debug!("peers on the local network are not found: {error}"),
         }
@@ -86,6 +86,11 @@ impl Discovery {
     /// Whether there is nobody to ask for peers, and nobody known.
     pub fn is_alone(&self) -> bool {
         self.announcer.is_none() && self.book.known() == 0 && !self.looks_around()
+    }
+
+    /// Where others than trackers tell what they find.
+    pub fn finder(&self) -> Sender<Found> {
+        self.finders.clone()
     }
 
     /// What others than trackers find, for [`Self::hear`].

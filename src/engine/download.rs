@@ -223,7 +223,7 @@ fn start<'a>(
 ) -> Result<Coordinator<'a>, Fatal> {
     let plan = options.plan;
     let mut rng = fastrand::Rng::new();
-    let named = !Tiers::new(&metainfo.tiers, &mut rng).is_empty()
+    let named = Tiers::are_any(&metainfo.tiers)
         || !options.peers.is_empty()
         || !metainfo.mirrors.is_empty();
     let looks_around = options.local && !metainfo.private;
@@ -282,7 +282,8 @@ fn start<'a>(
             Outside::open(directions, &plan, &mut rng)?
         }
     };
-    let port = outside.port();
+    swarm.port = outside.port();
+    swarm.metainfo = Some(Arc::clone(metainfo));
     let Outside { handshake, encryption, discovery, listener, report, events } = outside;
     let chunks = ChunkPool::new(plan.chunks);
     let layout = Arc::clone(storage.layout());
@@ -314,10 +315,6 @@ fn start<'a>(
     let threads =
         pool::spawn(threads_max, &shared, &visitors, &report).map_err(started("start a thread"))?;
 
-    shared.with_swarm(|swarm| {
-        swarm.port = port;
-        swarm.metainfo = Some(Arc::clone(metainfo));
-    });
     Ok(Coordinator {
         shared,
         visits,

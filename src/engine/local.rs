@@ -99,6 +99,11 @@ impl Group {
 
     /// Says it on every interface. Where that fails nobody hears it.
     fn say(&self, announce: &Announce) {
+        let host = match self.address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        let datagram = announce.encode(&host);
         for number in &self.interfaces {
             let chosen = match self.address {
                 SocketAddr::V4(_) => {
@@ -112,12 +117,8 @@ impl Group {
                 }
                 SocketAddr::V6(_) => sockopt::set_ipv6_multicast_if(&self.socket, *number),
             };
-            let host = match self.address.ip() {
-                IpAddr::V4(ip) => ip.to_string(),
-                IpAddr::V6(ip) => format!("[{ip}]"),
-            };
             if chosen.is_ok() {
-                let _unheard = self.socket.send_to(&announce.encode(&host), self.address);
+                let _unheard = self.socket.send_to(&datagram, self.address);
             }
         }
     }

@@ -23,7 +23,8 @@ use crate::engine::outside::Outside;
 use crate::engine::session::{self, Visit};
 use crate::error::Fatal;
 use crate::limits::{
-    BLOCK_LENGTH, COMPLAINT_MS, GUESTS_WAITING_MAX, INQUIRIES_END_MS, SESSION_STACK_BYTES, TICK_MS,
+    BLOCK_LENGTH, COMPLAINT_MS, GUESTS_WAITING_MAX, HUNGRY_LOOK_MS, INQUIRIES_END_MS,
+    SESSION_STACK_BYTES, TICK_MS,
 };
 use crate::policy::conversation::SessionEnd;
 use crate::policy::encryption::{Encryption, Wire};
@@ -37,6 +38,8 @@ use crate::units::{Count, SessionId};
 const TICK: Duration = Duration::from_millis(TICK_MS as u64);
 const COMPLAINT: Duration = Duration::from_millis(COMPLAINT_MS as u64);
 const INQUIRIES_END: Duration = Duration::from_millis(INQUIRIES_END_MS as u64);
+/// A thread with nothing to do looks again after this long.
+const LOOK: Duration = Duration::from_millis(HUNGRY_LOOK_MS as u64);
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 16 << 10;
 /// Trackers are told that something is missing; nobody knows how much.
@@ -63,11 +66,12 @@ struct Shared {
     port: Option<u16>,
     /// What they have to say.
     told: Sender<Told>,
+    /// Where peers go that peers tell of.
+    finder: Sender<Found>,
 }
 
 enum Told {
     Ended(Ended),
-    Heard(Vec<SocketAddr>),
     Whole(Vec<u8>),
 }
 
@@ -108,6 +112,7 @@ pub fn fetch(
         encryption: outside.encryption,
         port: outside.port(),
         told,
+        finder: outside.discovery.finder(),
     });
     let (visits, visitors) = bounded(effort.peers);
     let threads = spawn(&shared, &visitors).map_err(system)?;
@@ -188,9 +193,6 @@ impl Inquiries {
                 recv(hears) -> told => match told {
                     Ok(Told::Whole(info)) => return Ok(info),
                     Ok(Told::Ended(ended)) => self.on_ended(outside, &ended),
-                    Ok(Told::Heard(peers)) => {
-                        outside.discovery.hear(Origin::Peer, &peers, now);
-                    }
                     Err(_) => return Err(Fatal::System("go on", io::Error::other("no threads"))),
                 },
                 recv(events) -> event => {
@@ -342,7 +344,7 @@ fn ask(
         write(&mut link, inquiry.outbox())?;
         let to_write = !inquiry.outbox().is_empty();
         let interest = Interest { to_read: true, to_write };
-        let ready = link.wait(waker, interest, inquiry.deadline(now));
+        let ready = link.wait(waker, interest, now + LOOK);
         let ready = ready.map_err(|error| SessionEnd::Lost(error.kind()))?;
         let count = if ready.readable { link.read(&mut buffer)? } else { None };
         let Some(count) = count else { continue };
@@ -350,7 +352,7 @@ fn ask(
         let outcome = inquiry.on_read(bytes, &mut shared.gathering(), Instant::now());
         let heard = inquiry.take_heard();
         if !heard.is_empty() {
-            let _over = shared.told.send(Told::Heard(heard));
+            let _full = shared.finder.try_send(Found { origin: Origin::Peer, peers: heard });
         }
         match outcome? {
             Outcome::Whole(info) => {

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::limits::{
-    CHOKED_MS, EXTENDED_LENGTH_MAX_BYTES, HUNGRY_LOOK_MS, INQUIRY_MESSAGE_MAX_BYTES,
-    SILENCE_ASKED_MAX_MS, USELESS_MS,
+    CHOKED_MS, EXTENDED_LENGTH_MAX_BYTES, INQUIRY_MESSAGE_MAX_BYTES, SILENCE_ASKED_MAX_MS,
+    USELESS_MS,
 };
 use crate::policy::conversation::SessionEnd;
 use crate::policy::exchange::Exchange;
@@ -21,7 +21,6 @@ use crate::units::SessionId;
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_ASKED_MAX_MS as u64);
 const USELESS: Duration = Duration::from_millis(USELESS_MS as u64);
 const FRUITLESS: Duration = Duration::from_millis(CHOKED_MS as u64);
-const LOOK: Duration = Duration::from_millis(HUNGRY_LOOK_MS as u64);
 
 /// What is known of the other side, and what is under way with it.
 pub struct Inquiry {
@@ -81,11 +80,6 @@ impl Inquiry {
     /// Takes what the peer told of peers.
     pub fn take_heard(&mut self) -> Vec<SocketAddr> {
         std::mem::take(&mut self.heard)
-    }
-
-    /// When the session must take a turn even if nothing comes.
-    pub fn deadline(&self, now: Instant) -> Instant {
-        now + LOOK
     }
 
     /// Takes in what came.

@@ -107,6 +107,11 @@ impl Tiers {
         all
     }
 
+    /// Whether a tracker of `tiers` can be spoken to.
+    pub fn are_any(tiers: &[Vec<String>]) -> bool {
+        tiers.iter().flatten().any(|url| Scheme::of(url.trim()).is_some())
+    }
+
     /// Whether there is no tracker that can be spoken to.
     pub fn is_empty(&self) -> bool {
         self.trackers.is_empty()
