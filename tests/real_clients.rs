@@ -58,6 +58,9 @@ const RTORRENT: Client = ("rtorrent", rtorrent_line);
 const LIBTORRENT: Client = ("libtorrent", libtorrent_line);
 const RQBIT: Client = ("rqbit", rqbit_line);
 
+const PACKAGED: [Client; 5] = [ARIA2, TRANSMISSION, QBITTORRENT, RTORRENT, LIBTORRENT];
+const ALL: [Client; 6] = [ARIA2, TRANSMISSION, QBITTORRENT, RTORRENT, LIBTORRENT, RQBIT];
+
 /// What a client is to seed or to fetch, and where it may write.
 struct Job<'a> {
     torrents: &'a [PathBuf],
@@ -275,27 +278,25 @@ fn rqbit_fetches() {
 #[test]
 #[ignore = "needs real clients: all of them but rqbit"]
 fn all_of_them_fetch() {
-    fetch_from_us("all_of_them_fetch", &[ARIA2, TRANSMISSION, QBITTORRENT, RTORRENT, LIBTORRENT]);
+    fetch_from_us("all_of_them_fetch", &PACKAGED);
 }
 
 #[test]
 #[ignore = "needs real clients: all of them and rqbit"]
 fn all_of_them_and_rqbit_fetch() {
-    let clients = [ARIA2, TRANSMISSION, QBITTORRENT, RTORRENT, LIBTORRENT, RQBIT];
-    fetch_from_us("all_of_them_and_rqbit_fetch", &clients);
+    fetch_from_us("all_of_them_and_rqbit_fetch", &ALL);
 }
 
 #[test]
 #[ignore = "needs real clients: all of them but rqbit"]
 fn a_mixed_swarm() {
-    mix("a_mixed_swarm", &[ARIA2, TRANSMISSION, QBITTORRENT, RTORRENT, LIBTORRENT]);
+    mix("a_mixed_swarm", &PACKAGED);
 }
 
 #[test]
 #[ignore = "needs real clients: all of them and rqbit"]
 fn a_mixed_swarm_with_rqbit() {
-    let clients = [ARIA2, TRANSMISSION, QBITTORRENT, RTORRENT, LIBTORRENT, RQBIT];
-    mix("a_mixed_swarm_with_rqbit", &clients);
+    mix("a_mixed_swarm_with_rqbit", &ALL);
 }
 
 // ---- the tests ---------------------------------------------------------------------------------

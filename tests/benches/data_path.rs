@@ -15,6 +15,7 @@ mod measure;
 mod messages;
 mod mirror;
 mod picker;
+mod process;
 mod seeder;
 #[path = "../support/torrent.rs"]
 mod torrent;

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::measure::{Dir, GIB, MIB, Table, medians};
+use crate::process::{cpu_of_one, field, has_ended};
 use crate::seeder;
 use crate::torrent::Torrent;
 
@@ -16,8 +17,6 @@ const PIECE_BYTES: usize = MIB;
 const SEEDERS: [usize; 2] = [1, 8];
 /// How often the program is looked at. What it does after the last look is not seen.
 const LOOK: Duration = Duration::from_millis(5);
-/// Jiffies to a second, as `/proc` has them on every Linux.
-const TICKS_PER_S: f64 = 100.0;
 
 pub fn run() {
     let dir = Dir::new("download");
@@ -69,7 +68,7 @@ pub fn watch(command: &mut Command) -> [f64; 5] {
     let (mut peak, mut own) = (0.0_f64, 0.0_f64);
     let mut switches = HashMap::new();
     // One that has ended is still in /proc until it is waited for, and so are its ticks.
-    while !has_ended(&child) {
+    while !has_ended(child.id()) {
         let proc = PathBuf::from(format!("/proc/{}", child.id()));
         let status = fs::read_to_string(proc.join("status")).unwrap_or_default();
         peak = peak.max(field(&status, "VmHWM:"));
@@ -84,30 +83,7 @@ pub fn watch(command: &mut Command) -> [f64; 5] {
         thread::sleep(LOOK);
     }
     let seconds = began.elapsed().as_secs_f64();
-    let cpu = ticks(&child) / TICKS_PER_S;
+    let cpu = cpu_of_one(child.id());
     child.wait().unwrap();
     [seconds, cpu, peak, own, switches.values().sum()]
-}
-
-/// What stands in `/proc/PID/stat` behind the name.
-fn stat(child: &Child) -> Vec<String> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    let (_, rest) = stat.rsplit_once(") ").unwrap();
-    rest.split(' ').map(str::to_owned).collect()
-}
-
-fn has_ended(child: &Child) -> bool {
-    stat(child)[0] == "Z"
-}
-
-/// User and system time of all threads.
-fn ticks(child: &Child) -> f64 {
-    stat(child)[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum()
-}
-
-/// The number of a line of `/proc/PID/status`.
-fn field(status: &str, name: &str) -> f64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|rest| rest.split_whitespace().next());
-    number.and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }

@@ -37,13 +37,21 @@ fn stat(process: u32) -> Vec<String> {
     rest.split(' ').map(str::to_owned).collect()
 }
 
-/// Seconds of a processor that all of them have had, user and system.
+/// Seconds of a processor that all threads of a process have had, user and system.
+pub fn cpu_of_one(process: u32) -> f64 {
+    let stat = stat(process);
+    let ticks = stat.iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
+    ticks.sum::<f64>() / TICKS_PER_S
+}
+
+/// The same with all its children.
 pub fn cpu(root: u32) -> f64 {
-    let ticks = |process: u32| -> f64 {
-        let stat = stat(process);
-        stat.iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum()
-    };
-    tree(root).into_iter().map(ticks).sum::<f64>() / TICKS_PER_S
+    tree(root).into_iter().map(cpu_of_one).sum()
+}
+
+/// Whether a process has ended. It is still in `/proc` until it is waited for.
+pub fn has_ended(process: u32) -> bool {
+    stat(process).first().is_some_and(|state| state == "Z")
 }
 
 /// The most memory that all of them have had at a time (KiB).
@@ -92,7 +100,7 @@ impl Watch {
 }
 
 /// The number of a line of `/proc/PID/status`.
-fn field(status: &str, name: &str) -> f64 {
+pub fn field(status: &str, name: &str) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|rest| rest.split_whitespace().next());
     number.and_then(|number| number.parse().ok()).unwrap_or(0.0)

@@ -18,11 +18,15 @@
 #![allow(clippy::cast_sign_loss)]
 #![allow(dead_code, unreachable_pub)] // of what tests share, a part is used
 
+mod cable;
 mod clients;
 mod leecher;
 mod measure;
+#[path = "../support/network.rs"]
 mod network;
 mod process;
+#[path = "../support/scratch.rs"]
+mod scratch;
 #[path = "../support/torrent.rs"]
 mod torrent;
 #[path = "../support/wire.rs"]
@@ -37,7 +41,7 @@ use std::time::{Duration, Instant};
 use clients::{ALL, Client, Job};
 use leecher::Leecher;
 use measure::{Dir, GIB, MIB, RUNS, Table, machine, median};
-use network::{Daemon, Network};
+use network::{Daemon, Place};
 use process::Watch;
 use torrent::{Payload, Torrent};
 
@@ -104,7 +108,7 @@ fn main() -> ExitCode {
         println!("no client {unknown:?}; there are: {}", known.join(", "));
         return ExitCode::from(2);
     }
-    if let Some(code) = network::entered_by_itself() {
+    if let Some(code) = cable::entered_by_itself() {
         return code;
     }
     println!("{}", machine());
@@ -132,7 +136,7 @@ fn run(clients: &[Installed<'_>]) {
     let file = torrent.write_to(dir.path());
     let payload = dir.path().join("payload");
     torrent.write_payload_to(&payload);
-    let network = Network::new(ADDRESSES);
+    let there = cable::other_side(ADDRESSES);
 
     let mut runs: Vec<Vec<Vec<Measured>>> = vec![vec![Vec::new(); CROWDS.len()]; clients.len()];
     for round in 0..RUNS {
@@ -148,7 +152,7 @@ fn run(clients: &[Installed<'_>]) {
                 let (torrent_file, payload) = (file.as_path(), payload.as_path());
                 let job =
                     Job { torrent: torrent_file, payload, home: &home, port: PORT, slots: SLOTS };
-                match seed(&network, client, &job, &torrent.payload, *crowd) {
+                match seed(&there, client, &job, &torrent.payload, *crowd) {
                     Ok(measured) => {
                         progress(round, client.name, *crowd, &measured);
                         runs.push(measured);
@@ -217,14 +221,14 @@ fn print(mib: usize, crowd: Crowd, rows: &[(&Installed<'_>, &Vec<Measured>)]) {
 
 /// One client seeds to so many.
 fn seed(
-    network: &Network,
+    there: &Place,
     client: &Client,
     job: &Job<'_>,
     payload: &Payload,
     crowd: Crowd,
 ) -> Result<Measured, String> {
     let began = Instant::now();
-    let mut daemon = network.start(job.home, &client.line(job));
+    let mut daemon = there.start(job.home, &client.line(job));
     let watch = Watch::begin(daemon.id());
     let measured = measure_seeder(&mut daemon, payload, crowd);
     let memory = watch.end();
@@ -254,9 +258,9 @@ fn measure_seeder(
     payload: &Payload,
     crowd: Crowd,
 ) -> Result<(Instant, Window), String> {
-    let to = network::at(PORT);
+    let to = cable::at(PORT);
     let until = Instant::now() + READY_LIMIT;
-    while !leecher::finds_seeder(to, network::here(PROBE), payload) {
+    while !leecher::finds_seeder(to, cable::here(PROBE), payload) {
         if daemon.has_ended() {
             return Err("it ended".to_owned());
         }
@@ -266,7 +270,7 @@ fn measure_seeder(
         thread::sleep(LOOK);
     }
     let ready = Instant::now();
-    let start = |number| Leecher::start(to, network::here(number), number, payload, crowd.rate);
+    let start = |number| Leecher::start(to, cable::here(number), number, payload, crowd.rate);
     let leechers: Result<Vec<Leecher>, _> = (0..crowd.leechers).map(start).collect();
     let leechers = leechers.map_err(|error| format!("it does not let a leecher in: {error}"))?;
     let window = wait_for_all(&leechers).map(|()| look_through_window(daemon, &leechers));

@@ -1,5 +1,5 @@
-//! A network of a test's own, with a process tree of its own: a bridge, and places around it with
-//! an address each. It needs root and iproute2.
+//! A network of a program's own, with a process tree of its own, and places with an address each: in
+//! a test around a bridge. It needs root and iproute2.
 
 use std::env;
 use std::ffi::OsStr;
@@ -23,8 +23,8 @@ impl Network {
     /// The test `name` has one in which it is at `address`, or is run again with one and is over
     /// then.
     pub fn join_for(name: &str, address: &str) -> Option<Self> {
-        if env::var_os(INSIDE).is_none() {
-            run_inside(name);
+        if let Some(command) = again() {
+            run_inside(command, name);
             return None;
         }
         for line in [
@@ -40,39 +40,34 @@ impl Network {
 
     /// Adds a place.
     pub fn place(&self, address: &str) -> Place {
-        let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", "echo; exec cat"]);
-        let mut holder =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
-        let mut byte = [0];
-        holder.stdout.as_mut().unwrap().read_exact(&mut byte).expect("root is needed");
-        let place = Place { address: address.to_owned(), holder };
-        let holder = place.holder.id();
-        let cable = format!("to{holder}");
-        ip(
-            Command::new("ip"),
-            &format!("link add {cable} type veth peer name here netns {holder}"),
-        );
+        let mut place = Place::new();
+        address.clone_into(&mut place.address);
+        let cable = format!("to{}", place.holder.id());
+        place.plug_in(&cable, &format!("{address}/24"));
         ip(Command::new("ip"), &format!("link set {cable} master bridge0 up"));
-        for line in
-            ["link set lo up", &format!("addr add {address}/24 dev here"), "link set here up"]
-        {
-            ip(place.inside("ip"), line);
-        }
         place.wait_for_carrier();
         place
     }
 }
 
-/// Runs a test again with a network and processes of its own, of which nothing is left behind.
-fn run_inside(name: &str) {
+/// Runs this program again with a network and processes of its own, of which nothing is left
+/// behind; `None` if this is that run.
+pub fn again() -> Option<Command> {
+    if env::var_os(INSIDE).is_some() {
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.arg(env::current_exe().unwrap()).env(INSIDE, "1");
+    Some(command)
+}
+
+/// Runs a test so.
+fn run_inside(mut command: Command, name: &str) {
     // Process numbers begin anew there, and what is left behind goes with this.
     let scratch = Scratch::new(name);
-    let status = Command::new("unshare")
-        .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .arg(env::current_exe().unwrap())
+    let status = command
         .args(["--ignored", "--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
         .env("TMPDIR", scratch.path())
         .status()
         .expect("unshare is missing: apt-get install util-linux");
@@ -81,13 +76,14 @@ fn run_inside(name: &str) {
     assert!(status.success(), "{name}: {status}; root is needed, for a network of its own");
 }
 
-fn ip(mut command: Command, line: &str) {
+/// Runs `ip`, here or at a place, with these arguments.
+pub fn ip(mut command: Command, line: &str) {
     let status = command.args(line.split(' ')).status();
     let done = status.as_ref().is_ok_and(|status| status.success());
     assert!(done, "{command:?}: {status:?}; iproute2 and root are needed");
 }
 
-/// A network namespace with a cable to the bridge.
+/// A network namespace.
 pub struct Place {
     address: String,
     holder: Child,
@@ -98,9 +94,32 @@ impl Place {
         &self.address
     }
 
+    /// A place without a cable.
+    pub fn new() -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "echo; exec cat"]);
+        let mut holder =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
+        let mut byte = [0];
+        holder.stdout.as_mut().unwrap().read_exact(&mut byte).expect("root is needed");
+        Self { address: String::new(), holder }
+    }
+
+    /// Lays a cable whose other end, out here, is called `cable`; `network` is the address at this
+    /// end and the length of its prefix.
+    pub fn plug_in(&self, cable: &str, network: &str) {
+        let holder = self.holder.id();
+        let pair = format!("link add {cable} type veth peer name here netns {holder}");
+        ip(Command::new("ip"), &pair);
+        let address = format!("addr add {network} dev here");
+        for line in ["link set lo up", &address, "link set here up"] {
+            ip(self.inside("ip"), line);
+        }
+    }
+
     /// The kernel takes a moment to say that a cable is plugged in at both ends, and qBittorrent
     /// never listens on an interface that it found without.
-    fn wait_for_carrier(&self) {
+    pub fn wait_for_carrier(&self) {
         let until = Instant::now() + CARRIER_LIMIT;
         loop {
             let mut look = self.inside("ip");
@@ -148,6 +167,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// The end of what it said.
     pub fn said(&self) -> String {
         // qBittorrent keeps its log to itself.

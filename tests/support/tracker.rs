@@ -428,7 +428,8 @@ fn read_request(stream: &TcpStream) -> io::Result<Option<Announced>> {
     }))
 }
 
-fn percent_decode(text: &str) -> Vec<u8> {
+/// Undoes the escapes of a URL.
+pub fn percent_decode(text: &str) -> Vec<u8> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::new();
     while let Some(byte) = bytes.next() {

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::torrent::Torrent;
+use super::tracker::percent_decode;
 
 /// What no test waits for.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -389,18 +390,4 @@ fn send_body(
         stream.write_all(&[0; CHUNK])?;
     }
     Ok(())
-}
-
-fn percent_decode(text: &str) -> Vec<u8> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::new();
-    while let Some(byte) = bytes.next() {
-        let mut digit = || char::from(bytes.next().unwrap_or(b'0')).to_digit(16).unwrap_or(0);
-        decoded.push(if byte == b'%' {
-            u8::try_from(digit() * 16 + digit()).unwrap_or(0)
-        } else {
-            byte
-        });
-    }
-    decoded
 }
