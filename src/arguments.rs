@@ -18,7 +18,7 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("-q, --quiet", "say nothing but errors"),
     ("-v, --verbose", "say more; -vv tells of every peer"),
     ("-l, --log FILE", "write a log to FILE as well, -v makes it fuller"),
-    ("    --peer ADDR:PORT", "a peer to try besides the trackers'; repeatable"),
+    ("    --peer ADDR:PORT", "a peer besides the trackers'; repeatable"),
     ("    --mirror URL", "an HTTP server that has the files; repeatable"),
     ("    --max-peers N", "peers at once (50)"),
     ("    --max-memory SIZE", "memory that it takes at most, 10M or more (32M)"),

@@ -96,11 +96,11 @@ fn help() -> String {
     let mut text = String::from(
         "rusty_torrent: wget for torrents\n\n\
          usage: rusty_torrent [OPTIONS] TORRENT [DIR]\n\n\
-         Downloads what the file TORRENT describes into DIR (.), verifies every piece\n\
-         and exits. What is in DIR already is checked and kept.\n\noptions:\n",
+         Downloads what TORRENT, a file or a magnet link, describes into DIR (.),\n\
+         verifies every piece and exits. What is in DIR already is checked and kept.\n\noptions:\n",
     );
     for (option, meaning) in OPTIONS {
-        text.push_str(&format!("  {option:<29}  {meaning}\n"));
+        text.push_str(&format!("  {option:<30}  {meaning}\n"));
     }
     text.push_str("\nexit status:\n");
     for (status, meaning) in Status::TABLE {

@@ -51,7 +51,7 @@ impl Status {
     pub const TABLE: &[(Self, &str)] = &[
         (Self::Done, "everything is there and verified"),
         (Self::Unknown, "another error, e.g. the torrent file can't be read"),
-        (Self::Timeout, "no new piece for --timeout seconds"),
+        (Self::Timeout, "nothing new for --timeout or --metadata-timeout seconds"),
         (Self::Network, "nobody to ask: no tracker, mirror or peer that is of use"),
         (Self::Unfinished, "stopped by SIGINT, SIGTERM or SIGHUP"),
         (Self::DiskFull, "not enough room on the disk"),
