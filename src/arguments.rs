@@ -17,11 +17,11 @@ use crate::protocol::web_seed::mirror_url;
 pub const OPTIONS: &[(&str, &str)] = &[
     ("-q, --quiet", "say nothing but errors"),
     ("-v, --verbose", "say more; -vv tells of every peer"),
-    ("-l, --log FILE", "write a log to FILE as well, -v makes it fuller"),
+    ("-l, --log FILE", "write a log to FILE as well, fuller with -v"),
     ("    --peer ADDR:PORT", "a peer besides the trackers'; repeatable"),
     ("    --mirror URL", "an HTTP server that has the files; repeatable"),
     ("    --max-peers N", "peers at once (50)"),
-    ("    --max-memory SIZE", "memory that it takes at most, 10M or more (32M)"),
+    ("    --max-memory SIZE", "memory it takes at most, 10M or more (32M)"),
     ("    --min-free SIZE", "leave at least SIZE free on the disk (0)"),
     ("    --max-download-limit RATE", "bytes a second from everybody (0: no limit)"),
     ("-u, --max-upload-limit RATE", "bytes a second to all peers (0: no limit)"),
