@@ -295,12 +295,7 @@ fn wait_for_all(leechers: &[Leecher]) -> Result<(), String> {
             _ => thread::sleep(LOOK),
         }
     }
-    for _ in 0..std::env::var("BEGIN").map_or(1, |s| s.parse().unwrap()) {
-        let b: u64 = leechers.iter().map(|leecher| leecher.seen.bytes.load(Relaxed)).sum();
-        thread::sleep(BEGIN);
-        let c: u64 = leechers.iter().map(|leecher| leecher.seen.bytes.load(Relaxed)).sum();
-        println!("{} MiB/s", (c - b) >> 20);
-    }
+    thread::sleep(BEGIN);
     Ok(())
 }
 
