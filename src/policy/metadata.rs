@@ -41,6 +41,12 @@ struct Peer {
     paused_until: Option<Instant>,
 }
 
+impl Peer {
+    fn may_be_asked(&self, now: Instant) -> bool {
+        self.paused_until.is_none_or(|until| now >= until)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Missing,
@@ -118,7 +124,7 @@ impl Gathering {
         let usable = peer.claim == self.bytes.len()
             && self.owner.is_none_or(|owner| owner == who)
             && peer.asked.len() < METADATA_ASKED_MAX
-            && peer.paused_until.is_none_or(|until| now >= until);
+            && peer.may_be_asked(now);
         if !usable {
             return None;
         }
@@ -208,7 +214,12 @@ impl Gathering {
         if let Some(peer) = self.owner.and_then(|owner| self.peers.get_mut(&owner)) {
             peer.paused_until = Some(now + STALL);
         }
-        self.doubted.insert(self.bytes.len());
+        // One that had to bring it alone and did not says nothing about what others claim as well.
+        let claim = self.bytes.len();
+        let is_next = |peer: &Peer| peer.claim == claim && peer.may_be_asked(now);
+        if self.owner.is_none() || !self.peers.values().any(is_next) {
+            self.doubted.insert(claim);
+        }
         self.restart(now);
     }
 
@@ -381,6 +392,29 @@ mod tests {
         assert_eq!((all.next(A, start), all.next(B, start)), (Some(0), None));
         assert_eq!(all.next(C, start + STALL / 2), None);
         assert!(matches!(serve(&mut all, C, &info(), start + STALL), Outcome::Whole(_)));
+    }
+
+    #[test]
+    fn one_that_is_silent_alone_costs_its_own_time_only() {
+        let start = Instant::now();
+        let mut all = gathering(start);
+        let length = u32::try_from(LENGTH).unwrap();
+        let [d, e] = [SessionId(4), SessionId(5)];
+        assert!([A, B, C].into_iter().all(|who| all.on_claim(who, length)));
+        assert!([d, e].into_iter().all(|who| all.on_claim(who, length + 1)));
+        // Two bring it, and it is wrong: from now on one has to bring it alone.
+        let mut wrong = info();
+        wrong[0] += 1;
+        while let Some(number) = all.next(A, start) {
+            all.on_block(A, number, metadata::block(&wrong, number).unwrap(), start);
+            let Some(number) = all.next(B, start) else { break };
+            all.on_block(B, number, metadata::block(&wrong, number).unwrap(), start);
+        }
+        assert!(all.alone);
+        assert!(all.next(A, start).is_some() && all.next(C, start).is_none());
+        let later = start + STALL;
+        assert_eq!(all.next(d, later), None, "what it claims is not doubted");
+        assert!(matches!(serve(&mut all, C, &info(), later), Outcome::Whole(_)));
     }
 
     #[test]
