@@ -62,7 +62,7 @@ pub const METADATA_ASKED_MAX: usize = 4;
 /// A block that did not come for this long is asked of another peer as well.
 pub const METADATA_LATE_MS: u32 = 3_000;
 /// When no block came for this long, those who were believed may have lied.
-pub const METADATA_STALL_MS: u32 = 8_000;
+pub const METADATA_STALL_MS: u32 = 5_000;
 /// Bytes of a message that is read while nothing but the info-hash is known: a block, and what
 /// stands before it. Longer ones are passed over.
 pub const INQUIRY_MESSAGE_MAX_BYTES: usize = METADATA_BLOCK_BYTES + 1024;
@@ -572,6 +572,8 @@ pub const DHT_NODE_BYTES: usize = 400 << 10;
 pub const SEED_AMOUNT_MAX: f64 = 1e6;
 /// Bytes that a peer may ask for in one request.
 pub const REQUEST_LENGTH_MAX_BYTES: u32 = 128 << 10;
+/// What a peer says that only takes waits so long at most to be read, while it takes no more (ms).
+pub const FULL_NAP_MS: u64 = 500;
 /// Bytes that are read and sent at a time.
 pub const UPLOAD_BUFFER_BYTES: usize = 128 << 10;
 /// Such buffers: a session has one for as long as it takes to read and to send once.

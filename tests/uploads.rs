@@ -8,11 +8,12 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use support::leech::{Leech, Manner, PATIENCE};
 use support::seeder::{PIECE, Seeder, blocks, ranges, torrent};
 use support::torrent::{Torrent, file};
-use support::wire::{BLOCK, Range, blocks_of, dial};
+use support::wire::{BLOCK, Range, blocks_of, dial, message, numbers, read_handshake};
 
 // ---- those who ask properly --------------------------------------------------------------------
 
@@ -317,6 +318,53 @@ fn who_does_not_read_keeps_nobody_waiting() {
     });
     drop(slow);
     seeder.stop();
+}
+
+#[test]
+fn who_takes_no_more_is_not_heard_out_at_once() {
+    let seeder = Seeder::start(Torrent::single("takes no more", 500 * PIECE, PIECE), &[]);
+    let payload = &seeder.case.torrent.payload;
+    let manner = Manner { extended: false, ..Manner::default() };
+    let mut stream = dial(seeder.address(), manner.from).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&[manner.handshake(payload), message(2, &[])].concat()).unwrap();
+    read_handshake(&mut stream).unwrap();
+    while read_message(&mut stream).unwrap().0 != UNCHOKE {}
+    // More than the system takes on its behalf.
+    let all = &blocks(&seeder.case.torrent)[..450];
+    let requests: Vec<u8> = all.iter().flat_map(|range| message(6, &numbers(*range))).collect();
+    stream.write_all(&requests).unwrap();
+    let messages = 400;
+    let before = seeder.run.sleeps();
+    for _ in 0..messages {
+        stream.write_all(&message(4, &[0; 4])).unwrap();
+        // So that each comes alone. What is expected does not depend on how long this takes.
+        thread::sleep(Duration::from_millis(5));
+    }
+    let sleeps = seeder.run.sleeps() - before;
+    assert!(sleeps < messages / 4, "it woke {sleeps} times for {messages} messages");
+    for _ in all {
+        while ![PIECE_FOLLOWS, REJECT].contains(&read_message(&mut stream).unwrap().0) {}
+    }
+    drop(stream);
+    seeder.stop();
+}
+
+const UNCHOKE: u8 = 1;
+const PIECE_FOLLOWS: u8 = 7;
+const REJECT: u8 = 16;
+
+/// The id and the body of the next message that has any.
+fn read_message(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
+    loop {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length)?;
+        let mut body = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut body)?;
+        if let Some((id, body)) = body.split_first() {
+            return Ok((*id, body.to_vec()));
+        }
+    }
 }
 
 #[test]

@@ -15,8 +15,10 @@ use log::debug;
 
 use crate::engine::chunk::{Chunk, ChunkPool, ToWriter};
 use crate::engine::event::{Ended, Event};
-use crate::engine::upload::{Stopped, Uploads};
-use crate::limits::{CACHE_LINE_BYTES, CHUNK_LENGTH_BYTES, DIAL_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS};
+use crate::engine::upload::{Given, Stopped, Uploads};
+use crate::limits::{
+    CACHE_LINE_BYTES, CHUNK_LENGTH_BYTES, DIAL_TIMEOUT_MS, FULL_NAP_MS, HANDSHAKE_TIMEOUT_MS,
+};
 use crate::policy::bucket::Bucket;
 use crate::policy::conversation::{Conversation, Received, SessionEnd};
 use crate::policy::encryption::{Encryption, Wire};
@@ -29,6 +31,7 @@ use crate::units::{Geometry, SessionId};
 
 const DIAL_TIMEOUT: Duration = Duration::from_millis(DIAL_TIMEOUT_MS as u64);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT_MS as u64);
+const FULL_NAP: Duration = Duration::from_millis(FULL_NAP_MS);
 
 /// A message that is longer does not fit into a chunk wherever it begins.
 const LONG_BYTES: usize = CHUNK_LENGTH_BYTES - CACHE_LINE_BYTES;
@@ -195,6 +198,7 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
                 arrived: Vec::new(),
                 came: false,
                 nap_until: None,
+                full: false,
                 giving: None,
                 turn: None,
                 brought: false,
@@ -274,6 +278,8 @@ struct Session<'a> {
     came: bool,
     /// What comes is left in the socket until then, to gather.
     nap_until: Option<Instant>,
+    /// The socket took no more: nothing is said until there is room again.
+    full: bool,
     /// Under a limit: when it may give next, and how much.
     giving: Option<Turn>,
     /// Under a limit: when it may read next. It is given back what it does not use of that.
@@ -309,7 +315,12 @@ impl Session<'_> {
             let nap = std::mem::take(&mut self.came).then(|| self.conversation.nap(room)).flatten();
             self.nap_until = nap.map(|nap| Instant::now() + nap);
         }
-        self.flush()
+        self.flush()?;
+        if self.full && self.nap_until.is_none() && self.conversation.only_gives() {
+            // What else it asks for changes nothing while what it asked for can't be sent.
+            self.nap_until = Some(Instant::now() + FULL_NAP);
+        }
+        Ok(())
     }
 
     /// Sleeps until there is a reason not to. Whether it is time to read.
@@ -326,6 +337,7 @@ impl Session<'_> {
         let until = self.nap_until.map_or(deadline, |nap| nap.min(deadline));
         let ready = self.link.wait(self.waker, interest, until);
         let ready = ready.map_err(|error| SessionEnd::Lost(error.kind()))?;
+        self.full &= !ready.writable;
         Ok(ready.readable || self.nap_until.is_some_and(|nap| nap <= Instant::now()))
     }
 
@@ -501,12 +513,16 @@ impl Session<'_> {
     }
 
     fn flush(&mut self) -> Result<(), SessionEnd> {
+        if self.full {
+            return Ok(());
+        }
         let room = self.may_give();
         match self.shared.uploads.flush(&mut self.link, &mut self.conversation, room) {
-            Ok(given) => {
+            Ok(Given { bytes, full }) => {
                 if room > 0 {
-                    self.end_giving(given);
+                    self.end_giving(bytes);
                 }
+                self.full = full;
                 Ok(())
             }
             Err(Stopped::Session(end)) => Err(end),

@@ -24,6 +24,14 @@ pub struct Uploads {
     back: Sender<Buffer>,
 }
 
+/// What was sent of what is asked for.
+pub struct Given {
+    /// How much.
+    pub bytes: usize,
+    /// The socket takes no more.
+    pub full: bool,
+}
+
 /// Why nothing more is sent.
 pub enum Stopped {
     /// The session is over.
@@ -49,7 +57,7 @@ impl Uploads {
     }
 
     /// Sends what waits to be said, and then what is asked for, `room` bytes of that at most, until
-    /// the socket takes no more. Returns how much it was of what is asked for.
+    /// the socket takes no more.
     ///
     /// # Errors
     /// The session or the run is over.
@@ -58,29 +66,29 @@ impl Uploads {
         link: &mut Link,
         talk: &mut Conversation,
         room: usize,
-    ) -> Result<usize, Stopped> {
-        let mut given = 0;
+    ) -> Result<Given, Stopped> {
+        let mut given = Given { bytes: 0, full: false };
         loop {
             if !talk.serving().is_in_message() && !talk.outbox().is_empty() {
                 let outbox = talk.outbox();
                 let sent = link.write(outbox)?;
                 outbox.drain(..sent);
                 if !outbox.is_empty() {
-                    return Ok(given);
+                    return Ok(Given { full: true, ..given });
                 }
             }
-            if talk.serving().is_empty() || given >= room {
+            if talk.serving().is_empty() || given.bytes >= room {
                 return Ok(given);
             }
             // Whoever has one waits for nobody.
             let Ok(mut buffer) = self.free.recv() else { return Ok(given) };
-            let length = buffer.len().min(room - given);
+            let length = buffer.len().min(room - given.bytes);
             let sent = self.send(buffer.get_mut(..length).unwrap_or_default(), link, talk);
             let _fits = self.back.try_send(buffer);
             let (sent, all) = sent?;
-            given += sent;
+            given.bytes += sent;
             if !all {
-                return Ok(given);
+                return Ok(Given { full: true, ..given });
             }
         }
     }

@@ -407,6 +407,11 @@ impl Conversation {
         self.pipeline.nap(out, room_bytes)
     }
 
+    /// Whether all that passes is what the peer asked for: it has nothing that we want.
+    pub fn only_gives(&self) -> bool {
+        !self.interested && self.requests.is_empty() && !self.serving.is_empty()
+    }
+
     // ---- a rate limit of ours ------------------------------------------------------------------
 
     /// What is read, from all peers together, is limited.

@@ -154,6 +154,18 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// How often its threads have gone to sleep until now, those that have ended aside.
+    pub fn sleeps(&self) -> u64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().flatten();
+        let of = |thread: fs::DirEntry| {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            let line =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        threads.map(of).sum()
+    }
+
     /// What it has taken so far.
     pub fn used(&self) -> Used {
         Used::by(self.id())
