@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::engine::coordinator::Seeding;
 use crate::error::Fatal;
 use crate::limits::{
-    MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, MIRRORS_MAX, PEERS_DEFAULT, PEERS_MAX,
+    DHT_ENTRIES_MAX, MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, MIRRORS_MAX, PEERS_DEFAULT, PEERS_MAX,
     RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX,
 };
 use crate::policy::encryption::Encryption;
@@ -27,6 +27,9 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("-u, --max-upload-limit RATE", "bytes a second to all peers (0: no limit)"),
     ("    --encryption MODE", "encrypt: prefer, require or off (prefer)"),
     ("    --port N", "where peers can come, or the next port (6881)"),
+    ("    --no-dht", "do not look for peers in the DHT"),
+    ("    --dht-file FILE", "remember nodes of the DHT from run to run"),
+    ("    --dht-node HOST:PORT", "begin in the DHT there; repeatable"),
     ("    --no-lsd", "do not look for peers on the local network"),
     ("    --seed", "stay and give to others until it is stopped"),
     ("    --seed-time MINUTES", "stay for so long once everything is there"),
@@ -83,6 +86,12 @@ pub struct Arguments {
     pub port: Option<u16>,
     /// Look for peers on the local network.
     pub local: bool,
+    /// Look for peers in the DHT.
+    pub dht: bool,
+    /// Where its nodes are remembered.
+    pub dht_file: Option<PathBuf>,
+    /// Where to begin in it, as it was typed: `host:port`.
+    pub dht_nodes: Vec<String>,
     /// How long to stay once everything is there.
     pub seeding: Option<Seeding>,
     /// Give up after so long without a new piece.
@@ -145,6 +154,12 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         return Err(Fatal::Usage("--port takes 1 to 65535".to_owned()));
     }
     let local = !typed.contains("--no-lsd");
+    let dht = !typed.contains("--no-dht");
+    let dht_file = typed.opt_value_from_os_str("--dht-file", path).map_err(usage("--dht-file"))?;
+    let dht_nodes = typed.values_from_str("--dht-node").map_err(usage("--dht-node"))?;
+    if dht_nodes.len() > DHT_ENTRIES_MAX {
+        return Err(Fatal::Usage(format!("--dht-node may be given {DHT_ENTRIES_MAX} times")));
+    }
     let seeding = seeding(&mut typed)?;
     let sandbox = !typed.contains("--no-sandbox");
     let mut seconds = |option| {
@@ -184,6 +199,9 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         encryption,
         port,
         local,
+        dht,
+        dht_file,
+        dht_nodes,
         seeding,
         patience,
         metadata_patience,
@@ -274,7 +292,7 @@ mod tests {
     fn every_option_is_understood() {
         let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
                     --max-memory 11M --min-free 2G --timeout 9 --no-sandbox \
-                    --metadata-timeout 7 --save-torrent --no-lsd --encryption require \
+                    --metadata-timeout 7 --save-torrent --no-lsd --no-dht --dht-file n --dht-node a:1 --encryption require \
                     --mirror http://a.example --mirror HTTP://b.example/x%20y \
                     --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
         let expected = Arguments {
@@ -293,6 +311,9 @@ mod tests {
             encryption: Encryption::Require,
             port: Some(8),
             local: false,
+            dht: false,
+            dht_file: Some("n".into()),
+            dht_nodes: vec!["a:1".to_owned()],
             seeding: Some(Seeding { time: Some(Duration::from_secs(90)), ratio: Some(2.0) }),
             patience: Some(Duration::from_secs(9)),
             metadata_patience: Some(Duration::from_secs(7)),
@@ -311,7 +332,7 @@ mod tests {
         assert_eq!((arguments.peers_max, arguments.port), (PEERS_DEFAULT, None));
         assert_eq!(arguments.seeding, None);
         assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
-        assert!(arguments.sandbox);
+        assert!(arguments.sandbox && arguments.local && arguments.dht);
         assert_eq!(arguments.encryption, Encryption::Prefer);
         assert_eq!((arguments.download_limit, arguments.upload_limit), (None, None));
         assert_eq!((arguments.memory_max, arguments.min_free), (MEMORY_DEFAULT_BYTES, 0));

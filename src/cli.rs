@@ -14,6 +14,7 @@ use log::{LevelFilter, info, warn};
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
 use crate::arguments::{Arguments, Command, OPTIONS, in_units, parse};
+use crate::engine::dht::{Entry, Keeper};
 use crate::engine::download::{Options, Report, download};
 use crate::engine::metadata::{self, Effort};
 use crate::engine::outside::{Directions, Outside};
@@ -144,10 +145,10 @@ fn fetch_file(
     let metainfo = Metainfo::parse_with_mirrors(&torrent, &arguments.mirrors);
     let metainfo = metainfo.map_err(|fatal| of_file(fatal, &arguments.torrent))?;
     drop(torrent);
-    let peers = resolve(&arguments.peers)?;
+    let ways = ways(arguments)?;
     describe(&metainfo);
     let signals = begin(arguments, caught)?;
-    fetch_torrent(arguments, metainfo, peers, plan, None, &signals, screen)
+    fetch_torrent(arguments, metainfo, ways, plan, None, &signals, screen)
 }
 
 /// Asks peers what a magnet link is of, and downloads that.
@@ -168,10 +169,10 @@ fn fetch_link(
     if !magnet.selected.is_empty() {
         warn!("the link selects some of the files, but all of them are downloaded");
     }
-    let mut peers = resolve(&arguments.peers)?;
+    let mut ways = ways(arguments)?;
     for peer in &magnet.peers {
         match resolve(std::slice::from_ref(peer)) {
-            Ok(mut found) => peers.append(&mut found),
+            Ok(mut found) => ways.peers.append(&mut found),
             Err(why) => warn!("a peer of the link is left out: {why}"),
         }
     }
@@ -192,10 +193,11 @@ fn fetch_link(
         info_hash: magnet.info_hash,
         tiers: &magnet.tiers,
         private: false,
-        peers: &peers,
+        peers: &ways.peers,
         ports: Some(&ports),
         port: ports.first().copied().unwrap_or(0),
         local: arguments.local,
+        dht: ways.dht.as_ref().filter(|_| asking.dht),
         encryption: arguments.encryption,
     };
     let mut outside = Outside::open(directions, &asking, &mut fastrand::Rng::new())?;
@@ -214,6 +216,7 @@ fn fetch_link(
             torrent_bytes: info.len() as u64,
             measures: Measures::of_link(&info, &magnet.tiers).with_mirrors(&mirrors),
             announcers: asking.announcers,
+            dht: (false, asking.dht),
             ..needs
         };
         let plan = plan(ceiling, &Needs { peers: arguments.peers_max, ..needs })?;
@@ -228,7 +231,7 @@ fn fetch_link(
     drop(info);
     match known {
         Ok((metainfo, plan)) => {
-            fetch_torrent(arguments, metainfo, peers, plan, Some(outside), &signals, screen)
+            fetch_torrent(arguments, metainfo, ways, plan, Some(outside), &signals, screen)
         }
         Err(fatal) => {
             outside.discovery.farewell(metadata::TOTALS);
@@ -241,7 +244,7 @@ fn fetch_link(
 fn fetch_torrent(
     arguments: &Arguments,
     metainfo: Metainfo,
-    peers: Vec<SocketAddr>,
+    ways: Ways,
     plan: Plan,
     outside: Option<Outside>,
     signals: &Receiver<()>,
@@ -250,12 +253,13 @@ fn fetch_torrent(
     let place = arguments.dir.join(&metainfo.name);
     let options = Options {
         dir: arguments.dir.clone(),
-        peers,
+        peers: ways.peers,
         mirrors_first: arguments.mirrors.len(),
         min_free: arguments.min_free,
         plan,
         ports: ports(arguments),
         local: arguments.local,
+        dht: ways.dht,
         seeding: arguments.seeding,
         patience: arguments.patience,
         download_limit: arguments.download_limit,
@@ -269,6 +273,23 @@ fn fetch_torrent(
         print(&summary(&place, &report))?;
     }
     Ok(())
+}
+
+/// Ways to others, as they were typed. They are looked up and opened before the process shuts itself
+/// in.
+struct Ways {
+    peers: Vec<SocketAddr>,
+    dht: Option<Entry>,
+}
+
+fn ways(arguments: &Arguments) -> Result<Ways, Fatal> {
+    let keeper =
+        arguments.dht_file.as_ref().filter(|_| arguments.dht).map(|path| {
+            Keeper::open(path).map_err(|error| Fatal::FileIo("open", path.clone(), error))
+        });
+    let keeper = keeper.transpose()?;
+    let entry = || Entry { nodes: arguments.dht_nodes.clone(), keeper };
+    Ok(Ways { peers: resolve(&arguments.peers)?, dht: arguments.dht.then(entry) })
 }
 
 /// Shuts itself in, and begins to hear signals.
@@ -393,7 +414,8 @@ impl Ceiling {
 /// What memory is needed for, as far as it was typed.
 fn needs(arguments: &Arguments) -> Needs {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Needs { peers: arguments.peers_max, cores, ..Needs::default() }
+    let dht = (arguments.dht, false);
+    Needs { peers: arguments.peers_max, cores, dht, ..Needs::default() }
 }
 
 /// What may be under way at once with the memory that was given.

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 5  progress arguments cli main  what is shown, what was typed, the exit status
-//! 4  engine/                threads: event, resolve, hops, announcer, local, discovery, listener,
+//! 4  engine/                threads: event, resolve, hops, announcer, local, dht, discovery, listener,
 //!                           outside, recheck, chunk, upload, session, webseed, recorder, writer, pool,
 //!                           coordinator, metadata, download
 //! 3  system/                walls to the OS: buffer, link, signals, allowance, storage, resume,

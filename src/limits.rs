@@ -561,6 +561,18 @@ pub const ANSWERS_PER_NETWORK_PER_S_MAX: u32 = 4;
 pub const ANSWERS_PER_NETWORK_BURST_MAX: u32 = 32;
 /// Counters of answers that all networks are spread over.
 pub const ANSWER_COUNTERS_MAX: usize = 1024;
+/// Characters of a host's name, or of its address.
+pub const HOST_LENGTH_MAX_BYTES: usize = 253;
+/// Nodes that a torrent names, or the user, as far as they are read.
+pub const DHT_ENTRIES_MAX: usize = 32;
+/// Datagrams that are heard before anything else is done.
+pub const DHT_DATAGRAMS_AT_ONCE_MAX: usize = 64;
+/// Addresses for the nodes' thread that wait; there is no room for more.
+pub const DHT_ORDERS_MAX: usize = 128;
+/// The nodes are kept for another run this often, and at the end.
+pub const DHT_KEEP_MS: u64 = 10 * 60_000;
+/// The stack of the nodes' thread: a datagram is read on it, and answered.
+pub const DHT_STACK_BYTES: usize = 96 << 10;
 /// Bytes of the file that nodes are kept in.
 pub const NODE_FILE_MAX_BYTES: usize = 64 << 10;
 /// Bytes that the node of one family takes at worst, with everything that was said here.
@@ -608,6 +620,8 @@ pub const FLUSHED_FILES_MAX: usize = 16;
 pub const RECORDER_STACK_BYTES: usize = 96 << 10;
 /// File descriptors that are left to files and trackers; sessions take the rest.
 pub const DESCRIPTORS_SPARE_MAX: usize = 10;
+/// What the nodes of the DHT take: a socket each, what wakes them, and the file that they are kept in.
+pub const DESCRIPTORS_DHT_MAX: usize = 4;
 /// With fewer than these, and two for one session, a download does not begin.
 pub const DESCRIPTORS_SPARE_MIN: usize = 3;
 /// Times that an output file is tried to be opened when all descriptors are taken.

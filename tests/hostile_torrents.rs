@@ -349,7 +349,14 @@ fn large_torrents_are_loaded_and_take_little() {
         let scratch = Scratch::new(name);
         let (path, out) = (scratch.join("x.torrent"), scratch.join("out"));
         fs::write(&path, &bytes).unwrap();
-        let run = program::start(["--no-lsd", "--max-memory", "1G", &shown(&path), &shown(&out)]);
+        let run = program::start([
+            "--no-lsd",
+            "--no-dht",
+            "--max-memory",
+            "1G",
+            &shown(&path),
+            &shown(&out),
+        ]);
         let (outcome, most) = run.watch(LIMIT);
         println!("{:?}, {most:?}  {name}", outcome.elapsed);
         // There is nobody to ask, which is said when all else is ready.

@@ -405,7 +405,9 @@ impl Coordinator<'_> {
             *verified = (now, look.had);
         }
         self.rate.look(look.downloaded, now);
-        let heard = self.shared.with_swarm(|swarm| swarm.take_heard());
+        let (heard, nodes) =
+            self.shared.with_swarm(|swarm| (swarm.take_heard(), swarm.take_nodes()));
+        self.discovery.hear_of_nodes(nodes);
         let new = self.discovery.hear(Origin::Peer, &heard, now);
         if new > 0 {
             debug!("{} by word of mouth", Count(new, "new peer"));
@@ -423,7 +425,7 @@ impl Coordinator<'_> {
         });
         self.check_mirrors(&look)?;
         if look.sessions < self.dialling_threads() && !self.discovery.book.others_wait(now) {
-            self.discovery.tiers.want_peers(now);
+            self.discovery.want_peers(now);
         }
         match self.patience {
             Some(patience) if now >= verified.0 + patience => {

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{debug, warn};
 
 use crate::engine::announcer::{Announced, Announcer, Job};
+use crate::engine::dht::{Entry, Nodes};
 use crate::engine::event::Found;
 use crate::engine::local::Local;
 use crate::limits::{FAREWELL_BUDGET_MS, FOUND_WAITING_MAX, NUMWANT};
@@ -47,6 +48,8 @@ pub struct Discovery {
     found: Receiver<Found>,
     /// The thread that looks at the local network.
     local: Option<Local>,
+    /// The thread of our nodes of the DHT.
+    dht: Option<Nodes>,
 }
 
 impl Discovery {
@@ -55,14 +58,26 @@ impl Discovery {
         // Nobody waits here: what there is no room for is lost.
         let (finders, found) = bounded(FOUND_WAITING_MAX);
         let book = PeerBook::default();
-        Self { announcer, tiers, announce, book, private: false, finders, found, local: None }
+        Self {
+            announcer,
+            tiers,
+            announce,
+            book,
+            private: false,
+            finders,
+            found,
+            local: None,
+            dht: None,
+        }
     }
 
     /// The torrent is known now. In a private one nobody else is asked.
     pub fn is_private(&mut self, private: bool) {
         self.private = private;
         if private {
-            self.local = None;
+            // Until now nobody knew.
+            self.book.keep_vouched_for();
+            (self.local, self.dht) = (None, None);
         }
     }
 
@@ -78,9 +93,40 @@ impl Discovery {
         }
     }
 
+    /// Looks for peers in the DHT, unless the torrent is private; `port` is where they can come to us.
+    pub fn enter_dht(&mut self, entry: &Entry, port: Option<u16>) {
+        if self.private {
+            return;
+        }
+        match Nodes::spawn(entry, self.announce.info_hash, port, self.finder()) {
+            Ok(nodes) => self.dht = Some(nodes),
+            Err(error) => warn!("peers are not looked for in the DHT: {error}"),
+        }
+    }
+
+    /// Where our nodes of the DHT are.
+    pub fn dht_port(&self) -> Option<u16> {
+        self.dht.as_ref().map(Nodes::port)
+    }
+
+    /// Peers have nodes of the DHT there.
+    pub fn hear_of_nodes(&self, nodes: impl IntoIterator<Item = SocketAddr>) {
+        if let Some(dht) = &self.dht {
+            nodes.into_iter().for_each(|node| dht.add_contact(node));
+        }
+    }
+
+    /// There are too few peers: whoever may be asked again so early is asked.
+    pub fn want_peers(&mut self, now: Instant) {
+        self.tiers.want_peers(now);
+        if let Some(dht) = &self.dht {
+            dht.want_peers();
+        }
+    }
+
     /// Whether peers are looked for where nobody was named.
     pub fn looks_around(&self) -> bool {
-        self.local.is_some()
+        self.local.is_some() || self.dht.is_some()
     }
 
     /// Whether there is nobody to ask for peers, and nobody known.
@@ -102,8 +148,12 @@ impl Discovery {
     pub fn hear(&mut self, from: Origin, peers: &[SocketAddr], now: Instant) -> usize {
         let mut new = 0;
         for peer in peers {
-            if from.is_heard(self.private, self.book.known()) && self.book.add(*peer, now) {
-                new += 1;
+            if !from.is_heard(self.private, self.book.known()) {
+                continue;
+            }
+            new += usize::from(self.book.add(*peer, now));
+            if from.is_trusted() {
+                self.book.vouch_for(*peer);
             }
         }
         new
@@ -171,5 +221,48 @@ impl Discovery {
         let numwant = if event == Some(Event::Stopped) { 0 } else { NUMWANT };
         let same = self.announce.clone();
         AnnounceRequest { event, tracker_id, left, downloaded, uploaded, numwant, ..same }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{InfoHash, PeerId};
+
+    #[test]
+    fn a_torrent_that_turns_out_to_be_private_keeps_the_peers_that_it_may_have() {
+        let announce = AnnounceRequest {
+            info_hash: InfoHash([1; 20]),
+            peer_id: PeerId([2; 20]),
+            port: 1,
+            uploaded: 0,
+            downloaded: 0,
+            left: 0,
+            event: None,
+            key: 0,
+            numwant: NUMWANT,
+            tracker_id: None,
+        };
+        let now = Instant::now();
+        let mut all = Discovery::new(None, Tiers::new(&[], &mut fastrand::Rng::new()), announce);
+        let [user, tracker, both, peer, local, dht] =
+            [1, 2, 3, 4, 5, 6].map(|host| SocketAddr::from(([192, 0, 2, host], 1)));
+        let heard = [
+            (Origin::Peer, both),
+            (Origin::User, user),
+            (Origin::Tracker, tracker),
+            (Origin::Tracker, both),
+            (Origin::Peer, peer),
+            (Origin::Local, local),
+            (Origin::Dht, dht),
+        ];
+        let new: usize =
+            heard.iter().map(|(origin, address)| all.hear(*origin, &[*address], now)).sum();
+        assert_eq!((new, all.book.known()), (6, 6));
+        all.is_private(true);
+        let mut kept: Vec<_> = std::iter::from_fn(|| all.book.next(now)).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [user, tracker, both]);
+        assert_eq!(all.hear(Origin::Dht, &[dht], now), 0);
     }
 }

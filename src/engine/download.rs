@@ -15,6 +15,7 @@ use log::{debug, info, warn};
 use crate::bitfield::Bitfield;
 use crate::engine::chunk::ChunkPool;
 use crate::engine::coordinator::{Coordinator, Passed, Progress, Seeding};
+use crate::engine::dht::Entry;
 use crate::engine::discovery::Totals;
 use crate::engine::outside::{Directions, Outside};
 use crate::engine::recheck::{Found, Search, recheck};
@@ -25,8 +26,8 @@ use crate::engine::webseed::{Site, WebSeeds};
 use crate::engine::{pool, writer};
 use crate::error::Fatal;
 use crate::limits::{
-    DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, JOBS_MAX, MIRROR_WORKERS_MAX,
-    RECHECK_STACK_BYTES, TICK_MS,
+    DESCRIPTORS_DHT_MAX, DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, JOBS_MAX,
+    MIRROR_WORKERS_MAX, RECHECK_STACK_BYTES, TICK_MS,
 };
 use crate::policy::encryption::Encryption;
 use crate::policy::memory::Plan;
@@ -61,6 +62,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Whether peers on the local network are looked for.
     pub local: bool,
+    /// Where the DHT is entered, if peers are looked for there.
+    pub dht: Option<Entry>,
     /// Whether to stay once everything is there.
     pub seeding: Option<Seeding>,
     /// The run ends when no piece was verified for this long.
@@ -226,7 +229,7 @@ fn start<'a>(
     let named = Tiers::are_any(&metainfo.tiers)
         || !options.peers.is_empty()
         || !metainfo.mirrors.is_empty();
-    let looks_around = options.local && !metainfo.private;
+    let looks_around = (options.local || options.dht.is_some()) && !metainfo.private;
     if !named && !looks_around && outside.is_none() && options.seeding.is_none() {
         let why = "the torrent names no HTTP or UDP tracker and no mirror; give a peer with \
             --peer or a mirror with --mirror";
@@ -251,7 +254,8 @@ fn start<'a>(
     info!("{} to fetch; then it {then}", Count(missing_pieces, "piece"));
 
     let mirrors = if missing_pieces > 0 { plan.mirrors.min(MIRROR_WORKERS_MAX) } else { 0 };
-    let wakers = wakers(plan.peers, DESCRIPTORS_SPARE_MAX + mirrors)?;
+    let dht = if plan.dht { DESCRIPTORS_DHT_MAX } else { 0 };
+    let wakers = wakers(plan.peers, DESCRIPTORS_SPARE_MAX + mirrors + dht)?;
     let threads_max = wakers.len();
     let (work_back, work) = bounded(JOBS_MAX);
     (0..JOBS_MAX).for_each(|_| drop(work_back.try_send(Permit)));
@@ -269,6 +273,10 @@ fn start<'a>(
             if !listens {
                 info!("nobody can connect to us: there are too few descriptors");
             }
+            let mut dht = options.dht.clone().filter(|_| listens && plan.dht);
+            if let Some(entry) = &mut dht {
+                entry.nodes.extend(metainfo.nodes.iter().cloned());
+            }
             let directions = Directions {
                 info_hash: metainfo.info_hash,
                 tiers: &metainfo.tiers,
@@ -277,12 +285,13 @@ fn start<'a>(
                 ports: listens.then_some(&options.ports),
                 port: options.ports.first().copied().unwrap_or(0),
                 local: options.local,
+                dht: dht.as_ref(),
                 encryption: options.encryption,
             };
             Outside::open(directions, &plan, &mut rng)?
         }
     };
-    swarm.port = outside.port();
+    (swarm.port, swarm.dht_port) = (outside.port(), outside.discovery.dht_port());
     swarm.metainfo = Some(Arc::clone(metainfo));
     let Outside { handshake, encryption, discovery, listener, report, events } = outside;
     let chunks = ChunkPool::new(plan.chunks);

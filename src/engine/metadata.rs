@@ -64,6 +64,7 @@ struct Shared {
     handshake: Handshake,
     encryption: Encryption,
     port: Option<u16>,
+    dht_port: Option<u16>,
     /// What they have to say.
     told: Sender<Told>,
     /// Where peers go that peers tell of.
@@ -72,6 +73,8 @@ struct Shared {
 
 enum Told {
     Ended(Ended),
+    /// A peer has its node of the DHT there.
+    Node(SocketAddr),
     Whole(Vec<u8>),
 }
 
@@ -111,6 +114,7 @@ pub fn fetch(
         handshake: outside.handshake,
         encryption: outside.encryption,
         port: outside.port(),
+        dht_port: outside.discovery.dht_port(),
         told,
         finder: outside.discovery.finder(),
     });
@@ -193,6 +197,7 @@ impl Inquiries {
                 recv(hears) -> told => match told {
                     Ok(Told::Whole(info)) => return Ok(info),
                     Ok(Told::Ended(ended)) => self.on_ended(outside, &ended),
+                    Ok(Told::Node(node)) => outside.discovery.hear_of_nodes([node]),
                     Err(_) => return Err(Fatal::System("go on", io::Error::other("no threads"))),
                 },
                 recv(events) -> event => {
@@ -251,7 +256,7 @@ impl Inquiries {
         let (asked, known) = (self.out.len(), book.known());
         show(&Progress::Asking { here, all, asked, known });
         if asked < self.threads && !book.others_wait(now) {
-            outside.discovery.tiers.want_peers(now);
+            outside.discovery.want_peers(now);
         }
         match self.effort.patience {
             Some(patience) if now >= self.began + patience => Err(Fatal::Stalled(format!(
@@ -333,7 +338,8 @@ fn ask(
     let (mut link, theirs) = session::greet(&shared.handshake, shared.encryption, visit)?;
     ended.answered = true;
     debug!("{}: connected, asking it what the torrent is", ended.address);
-    let mut inquiry = Inquiry::new(ended.session, &theirs, shared.port, Instant::now())?;
+    let mut inquiry =
+        Inquiry::new(ended.session, &theirs, (shared.port, shared.dht_port), Instant::now())?;
     let mut buffer = vec![0; READ_BYTES];
     loop {
         if shared.is_over() {
@@ -351,6 +357,9 @@ fn ask(
         let bytes = buffer.get(..count).unwrap_or_default();
         let outcome = inquiry.on_read(bytes, &mut shared.gathering(), Instant::now());
         let heard = inquiry.take_heard();
+        if let Some(port) = inquiry.take_node_port() {
+            let _over = shared.told.send(Told::Node(SocketAddr::new(ended.address.ip(), port)));
+        }
         if !heard.is_empty() {
             let _full = shared.finder.try_send(Found { origin: Origin::Peer, peers: heard });
         }

@@ -3,6 +3,7 @@
 pub mod announcer;
 pub mod chunk;
 pub mod coordinator;
+pub mod dht;
 pub mod discovery;
 pub mod download;
 pub mod event;

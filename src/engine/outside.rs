@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{info, warn};
 
 use crate::engine::announcer::{Announcer, Patience};
+use crate::engine::dht::Entry;
 use crate::engine::discovery::Discovery;
 use crate::engine::event::Event;
 use crate::engine::listener::Listener;
@@ -58,6 +59,8 @@ pub struct Directions<'a> {
     pub port: u16,
     /// Whether peers on the local network are looked for.
     pub local: bool,
+    /// Where the DHT is entered, if peers are looked for there.
+    pub dht: Option<&'a Entry>,
     /// Whether what passes between peers is encrypted.
     pub encryption: Encryption,
 }
@@ -72,7 +75,7 @@ impl Outside {
         plan: &Plan,
         rng: &mut fastrand::Rng,
     ) -> Result<Self, Fatal> {
-        let Directions { info_hash, tiers, private, peers, ports, port, local, encryption } =
+        let Directions { info_hash, tiers, private, peers, ports, port, local, dht, encryption } =
             directions;
         let tiers = Tiers::new(tiers, rng);
         let announcer = match tiers.width() {
@@ -107,7 +110,11 @@ impl Outside {
         if local && listener.is_some() {
             discovery.look_around();
         }
-        let handshake = Handshake { info_hash, peer_id, fast: true, extended: true, dht: false };
+        if let Some(entry) = dht {
+            discovery.enter_dht(entry, listener.as_ref().map(Listener::port));
+        }
+        let dht = discovery.dht_port().is_some();
+        let handshake = Handshake { info_hash, peer_id, fast: true, extended: true, dht };
         Ok(Self { handshake, encryption, discovery, listener, report, events })
     }
 

@@ -28,6 +28,8 @@ pub struct Inquiry {
     hello: Option<Hello>,
     exchange: Exchange,
     heard: Vec<SocketAddr>,
+    /// Where the peer has its node of the DHT.
+    node_port: Option<u16>,
     /// The beginning of a message whose end has not come yet.
     unread: Vec<u8>,
     /// Bytes that are still to come of a message that is passed over.
@@ -40,14 +42,14 @@ pub struct Inquiry {
 }
 
 impl Inquiry {
-    /// Begins after the handshakes. We listen on `port`.
+    /// Begins after the handshakes. We listen on `port`, and our node of the DHT is at `dht_port`.
     ///
     /// # Errors
     /// The peer knows no extensions.
     pub fn new(
         id: SessionId,
         theirs: &Handshake,
-        port: Option<u16>,
+        (port, dht_port): (Option<u16>, Option<u16>),
         now: Instant,
     ) -> Result<Self, SessionEnd> {
         if !theirs.extended {
@@ -57,12 +59,16 @@ impl Inquiry {
         if theirs.fast {
             Message::HaveNone.encode(&mut outbox);
         }
+        if let Some(port) = dht_port.filter(|_| theirs.dht) {
+            Message::Port(port).encode(&mut outbox);
+        }
         Ours { exchange: true, port, ..Ours::default() }.encode(&mut outbox);
         Ok(Self {
             id,
             hello: None,
             exchange: Exchange::default(),
             heard: Vec::new(),
+            node_port: None,
             unread: Vec::new(),
             to_skip: 0,
             outbox,
@@ -75,6 +81,11 @@ impl Inquiry {
     /// Bytes that wait to be sent. The session takes from the front what it could send.
     pub fn outbox(&mut self) -> &mut Vec<u8> {
         &mut self.outbox
+    }
+
+    /// Takes where the peer has its node of the DHT.
+    pub fn take_node_port(&mut self) -> Option<u16> {
+        self.node_port.take()
     }
 
     /// Takes what the peer told of peers.
@@ -109,6 +120,10 @@ impl Inquiry {
             }
             if length > EXTENDED_LENGTH_MAX_BYTES as usize {
                 return Err(SessionEnd::Broke("a message longer than any"));
+            }
+            if id == Some(message::PORT) && length == message::PREFIX_LENGTH + 3 {
+                let Some(port) = rest.get(5..).and_then(<[u8]>::first_chunk) else { break };
+                self.node_port = Some(u16::from_be_bytes(*port)).filter(|port| *port != 0);
             }
             if id != Some(message::EXTENDED) || length > INQUIRY_MESSAGE_MAX_BYTES {
                 self.hear_noise(length, now)?;
@@ -271,7 +286,8 @@ mod tests {
         let now = Instant::now();
         for step in [1, 7, 1_000, 100_000] {
             let mut all = gathering(now);
-            let mut inquiry = Inquiry::new(SessionId(1), &theirs(true), Some(1), now).unwrap();
+            let mut inquiry =
+                Inquiry::new(SessionId(1), &theirs(true), (Some(1), None), now).unwrap();
             for bytes in greeting(40_000).chunks(step.max(100)) {
                 assert_eq!(inquiry.on_read(bytes, &mut all, now), Ok(Outcome::More));
             }
@@ -293,14 +309,14 @@ mod tests {
     #[test]
     fn a_peer_without_it_is_left() {
         let start = Instant::now();
-        let silent = Inquiry::new(SessionId(1), &theirs(false), None, start);
+        let silent = Inquiry::new(SessionId(1), &theirs(false), (None, None), start);
         assert_eq!(silent.err(), Some(SessionEnd::Useless));
         let mut all = gathering(start);
-        let mut inquiry = Inquiry::new(SessionId(1), &theirs(true), None, start).unwrap();
+        let mut inquiry = Inquiry::new(SessionId(1), &theirs(true), (None, None), start).unwrap();
         assert_eq!(inquiry.ask(&mut all, start + USELESS / 2), Ok(()));
         assert_eq!(inquiry.ask(&mut all, start + USELESS), Err(SessionEnd::Useless));
         // One that has it has more time.
-        let mut inquiry = Inquiry::new(SessionId(2), &theirs(true), None, start).unwrap();
+        let mut inquiry = Inquiry::new(SessionId(2), &theirs(true), (None, None), start).unwrap();
         inquiry.on_read(&greeting(40_000), &mut all, start).unwrap();
         assert_eq!(inquiry.ask(&mut all, start + USELESS), Ok(()));
         assert_eq!(inquiry.ask(&mut all, start + FRUITLESS), Err(SessionEnd::Useless));
@@ -316,12 +332,12 @@ mod tests {
             (vec![0; 200_000], SessionEnd::TooLoud),
         ] {
             let mut all = gathering(now);
-            let mut inquiry = Inquiry::new(SessionId(1), &theirs(true), None, now).unwrap();
+            let mut inquiry = Inquiry::new(SessionId(1), &theirs(true), (None, None), now).unwrap();
             assert_eq!(inquiry.on_read(&bytes, &mut all, now), Err(end));
         }
         // A lie is found out with the last block.
         let mut all = gathering(now);
-        let mut inquiry = Inquiry::new(SessionId(1), &theirs(true), None, now).unwrap();
+        let mut inquiry = Inquiry::new(SessionId(1), &theirs(true), (None, None), now).unwrap();
         inquiry.on_read(&greeting(16), &mut all, now).unwrap();
         inquiry.ask(&mut all, now).unwrap();
         assert_eq!(asked(&mut inquiry), [0]);
@@ -335,7 +351,7 @@ mod tests {
     fn it_hears_of_peers() {
         let now = Instant::now();
         let mut all = gathering(now);
-        let mut inquiry = Inquiry::new(SessionId(1), &theirs(true), None, now).unwrap();
+        let mut inquiry = Inquiry::new(SessionId(1), &theirs(true), (None, None), now).unwrap();
         let mut bytes = Vec::new();
         let payload = b"d5:added6:\x01\x02\x03\x04\x00\x05e";
         Message::Extended(extension::EXCHANGE, payload).encode(&mut bytes);

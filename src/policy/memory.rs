@@ -11,17 +11,17 @@
 use crate::limits::{
     ADDRESSES_MAX, ANNOUNCER_BUFFERS_BYTES, ANNOUNCER_STACK_BYTES, ANNOUNCER_THREADS_MAX,
     BANNED_MAX, BLOCK_LENGTH, CHUNK_LENGTH_BYTES, CHUNKS_MAX, CHUNKS_MIN, CONTACT_CHANGES_MAX,
-    EVENTS_QUEUED_MAX, FAREWELL_THREADS_MAX, FAREWELL_THREADS_MIN, FOREIGN_TEXT_MAX_CHARS,
-    HEARD_WAITING_MAX, JOBS_MAX, LISTENER_STACK_BYTES, LOCAL_STACK_BYTES, MESSAGE_KEPT_MAX_BYTES,
-    METADATA_QUEUED_MAX, MIRROR_CONNECTIONS_MAX, MIRROR_INPUT_BYTES, MIRROR_OTHER_BYTES,
-    MIRROR_OUTPUT_BYTES, MIRROR_STACK_BYTES, MIRROR_WORKERS_MAX, NEW_HAVES_MAX, OPEN_PIECES_MAX,
-    OUTBOX_MAX_BYTES, OVERDUE_MAX, PEER_OTHER_BYTES, PEERS_MIN, PEERS_PER_REPLY_MAX, PROCESS_BYTES,
-    READ_BACK_BYTES, RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES, RECHECK_THREADS_MAX,
-    RECORDER_STACK_BYTES, REQUESTS_IN_FLIGHT_MAX, REQUESTS_QUEUED_MAX, RESOLVER_STACK_BYTES,
-    RUN_LENGTH_START_BYTES, RUN_PIECES_MAX, SESSION_STACK_BYTES, SESSIONS_REMEMBERED_MAX,
-    SIGNALS_STACK_BYTES, SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES, TRACKER_ID_MAX_BYTES,
-    TRACKER_REPLY_MAX_BYTES, TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX, UPLOAD_BUFFER_BYTES,
-    UPLOAD_BUFFERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
+    DHT_NODE_BYTES, DHT_STACK_BYTES, EVENTS_QUEUED_MAX, FAREWELL_THREADS_MAX, FAREWELL_THREADS_MIN,
+    FOREIGN_TEXT_MAX_CHARS, HEARD_WAITING_MAX, JOBS_MAX, LISTENER_STACK_BYTES, LOCAL_STACK_BYTES,
+    MESSAGE_KEPT_MAX_BYTES, METADATA_QUEUED_MAX, MIRROR_CONNECTIONS_MAX, MIRROR_INPUT_BYTES,
+    MIRROR_OTHER_BYTES, MIRROR_OUTPUT_BYTES, MIRROR_STACK_BYTES, MIRROR_WORKERS_MAX, NEW_HAVES_MAX,
+    OPEN_PIECES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX, PEER_OTHER_BYTES, PEERS_MIN,
+    PEERS_PER_REPLY_MAX, PROCESS_BYTES, READ_BACK_BYTES, RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES,
+    RECHECK_THREADS_MAX, RECORDER_STACK_BYTES, REQUESTS_IN_FLIGHT_MAX, REQUESTS_QUEUED_MAX,
+    RESOLVER_STACK_BYTES, RUN_LENGTH_START_BYTES, RUN_PIECES_MAX, SESSION_STACK_BYTES,
+    SESSIONS_REMEMBERED_MAX, SIGNALS_STACK_BYTES, SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES,
+    TRACKER_ID_MAX_BYTES, TRACKER_REPLY_MAX_BYTES, TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX,
+    UPLOAD_BUFFER_BYTES, UPLOAD_BUFFERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
 };
 use crate::protocol::metainfo::Measures;
 
@@ -81,6 +81,8 @@ pub struct Needs {
     pub measures: Measures,
     /// Threads that announce already.
     pub announcers: usize,
+    /// Nodes of the DHT are wanted, and are there already.
+    pub dht: (bool, bool),
     /// Peers that are wanted.
     pub peers: usize,
     /// Threads that could look at what is there.
@@ -102,6 +104,8 @@ pub struct Plan {
     pub farewells: usize,
     /// Connections to mirrors.
     pub mirrors: usize,
+    /// Nodes of the DHT.
+    pub dht: bool,
     /// Threads that look at what is there. They are gone before the others come.
     pub checkers: usize,
 }
@@ -143,7 +147,8 @@ impl Plan {
             + self.begun as u64 * begun(needs)
             + self.announcers as u64 * announcer()
             + self.farewells as u64 * farewell()
-            + self.mirrors as u64 * mirror(needs);
+            + self.mirrors as u64 * mirror(needs)
+            + if self.dht { dht() } else { 0 };
         let looking = looking(needs, self.checkers as u64);
         always(needs) + reading.max(looking).max(downloading)
     }
@@ -160,7 +165,16 @@ fn least(needs: &Needs) -> Plan {
     let begun = begun_for(peers, mirrors, needs);
     let farewells = needs.measures.tiers.min(1);
     let announcers = needs.announcers.max(farewells);
-    Plan { peers, chunks: CHUNKS_MIN, begun, announcers, farewells, mirrors, checkers: 1 }
+    Plan {
+        peers,
+        chunks: CHUNKS_MIN,
+        begun,
+        announcers,
+        farewells,
+        mirrors,
+        dht: needs.dht.1,
+        checkers: 1,
+    }
 }
 
 fn most(needs: &Needs) -> Plan {
@@ -173,6 +187,7 @@ fn most(needs: &Needs) -> Plan {
         announcers: needs.measures.tiers.min(ANNOUNCER_THREADS_MAX),
         farewells: needs.measures.tiers.min(FAREWELL_THREADS_MAX),
         mirrors: mirror_connections(needs),
+        dht: needs.dht.0 || needs.dht.1,
         checkers: 1,
     }
 }
@@ -195,7 +210,8 @@ fn begun_for(peers: usize, mirrors: usize, needs: &Needs) -> usize {
         .max(1)
 }
 
-/// From the least to the most: first peers and chunks in step, then trackers and mirrors, then pieces.
+/// From the least to the most: first peers and chunks in step, then the DHT, trackers and mirrors,
+/// then pieces.
 fn steps(least: Plan, most: Plan) -> impl Iterator<Item = Plan> {
     let grow = move |plan: &Plan| {
         let mut plan = *plan;
@@ -203,6 +219,8 @@ fn steps(least: Plan, most: Plan) -> impl Iterator<Item = Plan> {
             plan.peers = (plan.peers + PEERS_MIN).min(most.peers);
             plan.chunks = (plan.chunks + 1).min(most.chunks);
             plan.begun = plan.begun.max(2 * plan.peers).min(most.begun);
+        } else if plan.dht != most.dht {
+            plan.dht = most.dht;
         } else if plan.farewells < most.farewells.min(FAREWELL_THREADS_MIN) {
             plan.farewells += 1;
         } else if plan.mirrors < most.mirrors {
@@ -297,6 +315,11 @@ fn uploads() -> u64 {
     (UPLOAD_BUFFERS_MAX * UPLOAD_BUFFER_BYTES) as u64
         + thread(LISTENER_STACK_BYTES)
         + thread(LOCAL_STACK_BYTES)
+}
+
+/// The nodes of both families, and who looks up where they begin.
+fn dht() -> u64 {
+    2 * DHT_NODE_BYTES as u64 + thread(DHT_STACK_BYTES) + thread(RESOLVER_STACK_BYTES)
 }
 
 fn chunk(needs: &Needs) -> u64 {
@@ -399,6 +422,7 @@ mod tests {
                 ..Measures::default()
             },
             announcers: 0,
+            dht: (true, false),
             peers: PEERS_DEFAULT,
             cores: 4,
         }

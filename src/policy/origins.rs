@@ -11,18 +11,25 @@ pub enum Origin {
     Tracker,
     /// A peer (BEP 11).
     Peer,
+    /// A node of the DHT (BEP 5).
+    Dht,
     /// The peer itself, on the local network (BEP 14).
     Local,
 }
 
 impl Origin {
+    /// Whether it may name peers of a private torrent.
+    pub fn is_trusted(self) -> bool {
+        matches!(self, Self::User | Self::Tracker)
+    }
+
     /// Whether an address from there is taken, `known` of them being known.
     pub fn is_heard(self, private: bool, known: usize) -> bool {
         match self {
             Self::User | Self::Tracker => true,
             Self::Local => !private,
             // Whoever invents addresses must not keep those of a tracker out.
-            Self::Peer => !private && known < HEARSAY_ADDRESSES_MAX,
+            Self::Peer | Self::Dht => !private && known < HEARSAY_ADDRESSES_MAX,
         }
     }
 }
@@ -37,6 +44,7 @@ mod tests {
         assert_eq!(heard(Origin::User), [true, true]);
         assert_eq!(heard(Origin::Tracker), [true, true]);
         assert_eq!(heard(Origin::Peer), [true, false]);
+        assert_eq!(heard(Origin::Dht), [true, false]);
         assert_eq!(heard(Origin::Local), [true, false]);
     }
 

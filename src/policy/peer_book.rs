@@ -24,6 +24,8 @@ struct Entry {
     /// Attempts in a row that brought nothing.
     failures: u32,
     answered: bool,
+    /// Somebody named it who may do so for a private torrent.
+    vouched_for: bool,
     manners: Manners,
 }
 
@@ -58,11 +60,25 @@ impl PeerBook {
             not_before: Some(now),
             failures: 0,
             answered: false,
+            vouched_for: false,
             manners: Manners::default(),
         };
         self.queue.insert((now, entry.number, address));
         self.entries.insert(address, entry);
         true
+    }
+
+    /// Somebody named this address who may do so for a private torrent as well.
+    pub fn vouch_for(&mut self, address: SocketAddr) {
+        if let Some(entry) = self.entries.get_mut(&address) {
+            entry.vouched_for = true;
+        }
+    }
+
+    /// Forgets the addresses that nobody vouched for.
+    pub fn keep_vouched_for(&mut self) {
+        self.entries.retain(|_, entry| entry.vouched_for);
+        self.queue.retain(|(_, _, address)| self.entries.contains_key(address));
     }
 
     /// Makes room by forgetting the address that failed most often, if one failed at all.

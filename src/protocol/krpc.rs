@@ -5,6 +5,7 @@
 //! Reading is lenient, as bencode is: fields that are odd are passed over where one can do without
 //! them. What is written is as the papers have it.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::node_id::NodeId;
@@ -29,6 +30,15 @@ impl Family {
     /// The one that an address belongs to.
     pub fn of(ip: IpAddr) -> Self {
         if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
     }
 }
 

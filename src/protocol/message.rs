@@ -36,7 +36,8 @@ const BITFIELD: u8 = 5;
 const REQUEST: u8 = 6;
 const PIECE: u8 = 7;
 const CANCEL: u8 = 8;
-const PORT: u8 = 9;
+/// The id of the message that says where a node of the DHT is (BEP 5).
+pub const PORT: u8 = 9;
 const SUGGEST: u8 = 0x0d;
 const HAVE_ALL: u8 = 0x0e;
 const HAVE_NONE: u8 = 0x0f;

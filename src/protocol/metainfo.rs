@@ -14,9 +14,10 @@ use sha1::{Digest, Sha1};
 
 use crate::error::Fatal;
 use crate::limits::{
-    BLOCK_LENGTH, ESCAPED_PATH_MAX_BYTES, FILES_MAX, FOREIGN_TEXT_MAX_CHARS, MIRRORS_MAX,
-    NAME_LENGTH_MAX_BYTES, PATH_DEPTH_MAX, PATH_LENGTH_MAX_BYTES, PIECE_LENGTH_MAX_BYTES,
-    RENAMED_MAX, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES, TRACKERS_MAX,
+    BLOCK_LENGTH, DHT_ENTRIES_MAX, ESCAPED_PATH_MAX_BYTES, FILES_MAX, FOREIGN_TEXT_MAX_CHARS,
+    HOST_LENGTH_MAX_BYTES, MIRRORS_MAX, NAME_LENGTH_MAX_BYTES, PATH_DEPTH_MAX,
+    PATH_LENGTH_MAX_BYTES, PIECE_LENGTH_MAX_BYTES, RENAMED_MAX, TIERS_MAX, TOTAL_LENGTH_MAX_BYTES,
+    TRACKERS_MAX,
 };
 use crate::protocol::bencode::{Item, Value};
 use crate::protocol::names::{self, SafePath, Tag};
@@ -43,6 +44,8 @@ pub struct Metainfo {
     pub tiers: Vec<Vec<String>>,
     /// Where its files are to be had by HTTP (BEP 19), as [`mirror_url`] leaves them.
     pub mirrors: Vec<String>,
+    /// Nodes of the DHT, `host:port` (BEP 5, "Torrent File Extensions").
+    pub nodes: Vec<String>,
     /// Whether peers may come from the trackers alone (BEP 27).
     pub private: bool,
     /// What does not have the name that the torrent gives it: `name`, then files; the first
@@ -233,7 +236,8 @@ impl Metainfo {
             }
             let info = root.get("info").filter(|info| info.dict().is_some());
             let info = info.ok_or("it has no `info` dictionary")?;
-            Self::read(info, read_tiers(root), read_mirrors(root, mirrors))
+            let read = Self::read(info, read_tiers(root), read_mirrors(root, mirrors));
+            read.map(|metainfo| Self { nodes: read_nodes(root), ..metainfo })
         };
         read().map_err(Fatal::BadTorrent)
     }
@@ -283,6 +287,7 @@ impl Metainfo {
             geometry,
             tiers,
             mirrors,
+            nodes: Vec::new(),
             private: private.is_some_and(|private| private != 0),
             renamed: contents.renamed,
             renamed_count: contents.renamed_count,
@@ -556,6 +561,25 @@ fn read_mirrors(root: Value<'_>, mirrors: &[String]) -> Vec<String> {
     let mut known = HashSet::new();
     let all = mirrors.iter().cloned().chain(listed.filter_map(mirror_url));
     all.filter(|mirror| known.insert(mirror.clone())).take(MIRRORS_MAX).collect()
+}
+
+/// The nodes that can be asked.
+fn read_nodes(root: Value<'_>) -> Vec<String> {
+    let node = |node: Value<'_>| {
+        let mut parts = node.list()?;
+        let host = parts.next()?.text().filter(|host| is_host(host))?;
+        let port = u16::try_from(parts.next()?.integer()?).ok().filter(|port| *port != 0)?;
+        let is_v6 = host.contains(':');
+        Some(if is_v6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+    };
+    let nodes = root.get("nodes").and_then(Value::list).into_iter().flatten();
+    nodes.filter_map(node).take(DHT_ENTRIES_MAX).collect()
+}
+
+/// A name that can be looked up, or an address.
+fn is_host(host: &str) -> bool {
+    let usual = |c: char| c.is_ascii_alphanumeric() || ".:-_".contains(c);
+    (1..=HOST_LENGTH_MAX_BYTES).contains(&host.len()) && host.chars().all(usual)
 }
 
 /// The trackers of `announce-list`, or if there are none in it, of `announce`.

@@ -9,7 +9,7 @@
 //! and writes sees plain text.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,31 @@ impl Waker {
     fn hush(&self) {
         let _empty = rustix::io::read(&self.0, &mut [0; 8]);
     }
+}
+
+/// Sleeps until one of `sockets` has something to read, or `waker` rings, or it is `until`.
+///
+/// # Errors
+/// The system refuses to wait, e.g. for want of memory.
+pub fn wait_for_any<'a>(
+    sockets: impl IntoIterator<Item = &'a UdpSocket>,
+    waker: &Waker,
+    until: Instant,
+) -> io::Result<()> {
+    let bell = PollFd::new(&waker.0, PollFlags::IN);
+    let sockets = sockets.into_iter().map(|socket| PollFd::new(socket, PollFlags::IN));
+    let mut doors: Vec<PollFd<'_>> = std::iter::once(bell).chain(sockets).collect();
+    let left = until.saturating_duration_since(Instant::now());
+    // A duration that a timespec can't hold is as good as no time-out.
+    let timeout = Timespec::try_from(left).ok();
+    match poll(&mut doors, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if doors.first().is_some_and(|bell| bell.revents().contains(PollFlags::IN)) {
+        waker.hush();
+    }
+    Ok(())
 }
 
 /// What a sleep is to end for.

@@ -60,8 +60,16 @@ use rusty_torrent::units::{Geometry, InfoHash, PeerId, SessionId};
 use crate::heap;
 
 /// Nothing of all that is counted by the piece.
-const NOTHING: Plan =
-    Plan { peers: 0, chunks: 0, begun: 0, announcers: 0, farewells: 0, mirrors: 0, checkers: 0 };
+const NOTHING: Plan = Plan {
+    peers: 0,
+    chunks: 0,
+    begun: 0,
+    announcers: 0,
+    farewells: 0,
+    mirrors: 0,
+    dht: false,
+    checkers: 0,
+};
 /// Bytes of the longest info dictionary that is asked for.
 const INQUIRED_MAX_BYTES: usize = 64 << 10;
 /// What a text for people may cost, in whatever place.
@@ -704,7 +712,9 @@ pub fn inquiry(data: &[u8]) -> bool {
     let (mut now, mut blocks) = (begin, 0);
     let ((), most) = heap::most(|| {
         let mut gathering = Gathering::new(InfoHash([1; 20]), INQUIRED_MAX_BYTES, now);
-        let Ok(mut talk) = Inquiry::new(SessionId(1), &ours(), Some(1), now) else { return };
+        let Ok(mut talk) = Inquiry::new(SessionId(1), &ours(), (Some(1), Some(2)), now) else {
+            return;
+        };
         for bytes in data.chunks(1_000) {
             now += Duration::from_millis(20);
             if talk.on_read(bytes, &mut gathering, now).is_err() {

@@ -22,6 +22,8 @@ pub struct Case {
     scratch: Scratch,
     pub file: PathBuf,
     pub out: PathBuf,
+    /// Peers may be looked for in the DHT.
+    pub dht: bool,
 }
 
 impl Case {
@@ -30,7 +32,12 @@ impl Case {
         let scratch = Scratch::new(&torrent.name);
         let file = torrent.write_to(scratch.path());
         let out = scratch.join("out");
-        Self { torrent, scratch, file, out }
+        Self { torrent, scratch, file, out, dht: false }
+    }
+
+    /// The same, in the DHT.
+    pub fn with_dht(torrent: Torrent) -> Self {
+        Self { dht: true, ..Self::new(torrent) }
     }
 
     /// A place beside the torrent file and the output directory.
@@ -62,6 +69,9 @@ impl Case {
     fn arguments(&self, peers: &[&Peer], options: &[&str]) -> Vec<OsString> {
         // Tests that run at the same time must not find each other, nor anybody else.
         let mut arguments: Vec<OsString> = vec!["--no-lsd".into()];
+        if !self.dht {
+            arguments.push("--no-dht".into());
+        }
         arguments.extend(options.iter().map(Into::into));
         for peer in peers {
             arguments.extend(["--peer".into(), peer.address().to_string().into()]);

@@ -1,0 +1,338 @@
+//! Runs our nodes of the DHT (BEP 5, BEP 32): one thread with a socket for each family of addresses.
+//! What they say and when is decided in `policy/dht`.
+//!
+//! Who may block: the thread waits at its sockets, and one that looks up names waits for a name
+//! server. What is found is told to whoever reads it; when nobody does, it is lost.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::{debug, warn};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::engine::event::Found;
+use crate::limits::{
+    DHT_DATAGRAM_MAX_BYTES, DHT_DATAGRAMS_AT_ONCE_MAX, DHT_KEEP_MS, DHT_ORDERS_MAX,
+    DHT_STACK_BYTES, NODE_FILE_MAX_BYTES, RESOLVER_STACK_BYTES,
+};
+use crate::policy::dht::{Datagram, Dht, Setup};
+use crate::policy::origins::Origin;
+use crate::protocol::krpc::Family;
+use crate::protocol::node_file::{Kept, NodeFile};
+use crate::system::link::{Waker, wait_for_any};
+use crate::units::InfoHash;
+
+const KEEP: Duration = Duration::from_millis(DHT_KEEP_MS);
+
+/// Nodes that everybody knows, to begin with.
+const ROUTERS: [&str; 4] = [
+    "router.bittorrent.com:6881",
+    "dht.transmissionbt.com:6881",
+    "dht.libtorrent.org:25401",
+    "router.utorrent.com:6881",
+];
+
+/// Where the DHT is entered.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    /// Nodes to begin with, as they were typed or as the torrent has them: `host:port`.
+    pub nodes: Vec<String>,
+    /// Nodes of an earlier run.
+    pub keeper: Option<Keeper>,
+}
+
+/// The file that the nodes are kept in between two runs. It is opened before the process shuts
+/// itself in.
+#[derive(Clone, Debug)]
+pub struct Keeper(Arc<File>);
+
+impl Keeper {
+    /// Opens the file, or makes it.
+    ///
+    /// # Errors
+    /// It can't be opened for reading and writing.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        options.open(path).map(Arc::new).map(Self)
+    }
+
+    fn read(&self) -> NodeFile {
+        let mut bytes = Vec::new();
+        let most = NODE_FILE_MAX_BYTES as u64 + 1;
+        match (&*self.0).take(most).read_to_end(&mut bytes) {
+            Ok(_) => NodeFile::decode(&bytes),
+            Err(_) => NodeFile::default(),
+        }
+    }
+
+    /// A file that is cut short by a crash is passed over the next time.
+    fn write(&self, nodes: &NodeFile) -> io::Result<()> {
+        let mut file = &*self.0;
+        file.rewind()?;
+        file.set_len(0)?;
+        file.write_all(&nodes.encode())
+    }
+}
+
+enum Order {
+    /// There should be a node.
+    Contact(SocketAddr),
+    /// Everybody knows this one.
+    Router(SocketAddr),
+    /// There are too few peers.
+    WantPeers,
+}
+
+/// The thread. It ends when this is dropped, and has kept its nodes by then.
+pub struct Nodes {
+    bell: Arc<Bell>,
+    orders: Sender<Order>,
+    thread: Option<JoinHandle<()>>,
+    port: u16,
+}
+
+/// Wakes the thread.
+struct Bell {
+    waker: Waker,
+    over: AtomicBool,
+}
+
+impl Nodes {
+    /// Enters the DHT. Peers of the torrent go to `found`; others are told that we have it if they can
+    /// come to us at `port`, which the nodes try to have as well.
+    ///
+    /// # Errors
+    /// There is no network, or no thread.
+    pub fn spawn(
+        entry: &Entry,
+        info_hash: InfoHash,
+        port: Option<u16>,
+        found: Sender<Found>,
+    ) -> io::Result<Self> {
+        let kept = entry.keeper.as_ref().map(Keeper::read).unwrap_or_default();
+        let knows = |kept: &Option<Kept>| kept.as_ref().is_some_and(|kept| !kept.nodes.is_empty());
+        let alone = entry.nodes.is_empty() && !knows(&kept.v4) && !knows(&kept.v6);
+        let mut sides = Vec::new();
+        for (family, kept) in [(Family::V4, kept.v4), (Family::V6, kept.v6)] {
+            sides.extend(Side::open(family, kept, info_hash, port)?);
+        }
+        let own = sides.first().and_then(|side| side.socket.local_addr().ok());
+        let port = own.ok_or(io::ErrorKind::AddrNotAvailable)?.port();
+        // Nobody waits to give an order: what there is no room for is lost.
+        let (orders, queue) = bounded(DHT_ORDERS_MAX);
+        let bell = Arc::new(Bell { waker: Waker::new()?, over: AtomicBool::new(false) });
+        let keeper = entry.keeper.clone();
+        let work = Work { sides, keeper, found, queue, info_hash, bell: Arc::clone(&bell) };
+        let builder = thread::Builder::new().name("dht".into()).stack_size(DHT_STACK_BYTES);
+        let thread = Some(builder.spawn(move || work.run())?);
+        debug!("the nodes of the DHT are at port {port}");
+        let nodes = Self { bell, orders, thread, port };
+        nodes.look_up(entry.nodes.clone(), alone);
+        Ok(nodes)
+    }
+
+    /// Where the nodes are.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A peer has its node there.
+    pub fn add_contact(&self, address: SocketAddr) {
+        order(&self.orders, &self.bell, Order::Contact(address));
+    }
+
+    /// There are too few peers.
+    pub fn want_peers(&self) {
+        order(&self.orders, &self.bell, Order::WantPeers);
+    }
+
+    /// Looks up where to begin, on a thread of its own. Who knows any node does not trouble those that
+    /// everybody knows.
+    fn look_up(&self, nodes: Vec<String>, alone: bool) {
+        let (orders, bell) = (self.orders.clone(), Arc::clone(&self.bell));
+        let work = move || {
+            let named = nodes.iter().map(|name| (name.as_str(), false));
+            let routers = ROUTERS.iter().filter(|_| alone).map(|name| (*name, true));
+            for (name, router) in named.chain(routers) {
+                if bell.over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let found = name.to_socket_addrs();
+                if let Err(error) = &found {
+                    debug!("{name}, a node to begin with, is not found: {error}");
+                }
+                for address in found.into_iter().flatten() {
+                    let kind = if router { Order::Router } else { Order::Contact };
+                    order(&orders, &bell, kind(address));
+                }
+            }
+        };
+        let builder = thread::Builder::new().name("dht names".into());
+        if let Err(error) = builder.stack_size(RESOLVER_STACK_BYTES).spawn(work) {
+            debug!("nobody looks up where the DHT begins: {error}");
+        }
+    }
+}
+
+fn order(orders: &Sender<Order>, bell: &Bell, order: Order) {
+    if orders.try_send(order).is_ok() {
+        bell.waker.ring();
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        self.bell.over.store(true, Ordering::Relaxed);
+        self.bell.waker.ring();
+        let _ended = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// The node of one family, and its socket.
+struct Side {
+    family: Family,
+    socket: UdpSocket,
+    dht: Dht,
+}
+
+impl Side {
+    /// `None` if the machine has no such addresses.
+    fn open(
+        family: Family,
+        kept: Option<Kept>,
+        info_hash: InfoHash,
+        port: Option<u16>,
+    ) -> io::Result<Option<Self>> {
+        let free = || socket(family, 0);
+        let Ok(socket) = port.map_or_else(free, |port| socket(family, port).or_else(|_| free()))
+        else {
+            return Ok(None);
+        };
+        let mut seed = [0; 32];
+        getrandom(&mut seed, GetRandomFlags::empty())?;
+        let now = Instant::now();
+        let mut dht = Dht::new(&Setup { family, seed, read_only: false, kept }, now);
+        dht.search(info_hash, port, now);
+        Ok(Some(Self { family, socket, dht }))
+    }
+
+    fn send(&self, datagrams: &[Datagram]) {
+        for Datagram { to, bytes } in datagrams {
+            // What is lost is asked again, or somebody else is.
+            let _lost = self.socket.send_to(bytes, to);
+        }
+    }
+
+    /// Hears some of what has come.
+    fn hear(&mut self) {
+        let mut buffer = [0; DHT_DATAGRAM_MAX_BYTES];
+        for _ in 0..DHT_DATAGRAMS_AT_ONCE_MAX {
+            let (length, from) = match self.socket.recv_from(&mut buffer) {
+                Ok(datagram) => datagram,
+                // Somebody to whom we spoke is not there.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+                Err(_) => return,
+            };
+            let bytes = buffer.get(..length).unwrap_or_default();
+            if let Some(answer) = self.dht.on_datagram(from, bytes, Instant::now()) {
+                let _lost = self.socket.send_to(&answer, from);
+            }
+        }
+    }
+}
+
+fn socket(family: Family, port: u16) -> io::Result<UdpSocket> {
+    let (domain, any): (_, IpAddr) = match family {
+        Family::V4 => (AddressFamily::INET, Ipv4Addr::UNSPECIFIED.into()),
+        Family::V6 => (AddressFamily::INET6, Ipv6Addr::UNSPECIFIED.into()),
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(domain, SocketType::DGRAM, flags, None)?;
+    if family == Family::V6 {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &SocketAddr::new(any, port))?;
+    Ok(socket.into())
+}
+
+/// What the thread has.
+struct Work {
+    sides: Vec<Side>,
+    keeper: Option<Keeper>,
+    found: Sender<Found>,
+    queue: Receiver<Order>,
+    info_hash: InfoHash,
+    bell: Arc<Bell>,
+}
+
+impl Work {
+    fn run(mut self) {
+        let mut keep_at = Instant::now() + KEEP;
+        while !self.bell.over.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            self.obey(now);
+            let mut next = keep_at;
+            for side in &mut self.sides {
+                let datagrams = side.dht.poll(now);
+                side.send(&datagrams);
+                let peers: Vec<SocketAddr> =
+                    side.dht.take_found().into_iter().map(|(_, peer)| peer).collect();
+                if !peers.is_empty() {
+                    let _full = self.found.try_send(Found { origin: Origin::Dht, peers });
+                }
+                next = next.min(side.dht.next_deadline(now));
+            }
+            if now >= keep_at {
+                keep_at = now + KEEP;
+                self.keep();
+            }
+            let sockets = self.sides.iter().map(|side| &side.socket);
+            if let Err(error) = wait_for_any(sockets, &self.bell.waker, next) {
+                warn!("the DHT is left: {error}");
+                break;
+            }
+            self.sides.iter_mut().for_each(Side::hear);
+        }
+        self.keep();
+    }
+
+    /// Does what others want.
+    fn obey(&mut self, now: Instant) {
+        for order in self.queue.try_iter() {
+            for side in &mut self.sides {
+                match order {
+                    Order::Contact(address) => side.dht.add_contact(address, now),
+                    Order::Router(address) => side.dht.add_router(address, now),
+                    Order::WantPeers => side.dht.want_peers(self.info_hash, now),
+                }
+            }
+        }
+    }
+
+    fn keep(&self) {
+        let now = Instant::now();
+        for side in &self.sides {
+            let (known, good) = side.dht.count(now);
+            debug!("{}: {known} nodes of the DHT are known, {good} of them good", side.family);
+        }
+        let kept = |family| {
+            let side = self.sides.iter().find(|side| side.family == family);
+            side.map(|side| side.dht.kept(now))
+        };
+        let nodes = NodeFile { v4: kept(Family::V4), v6: kept(Family::V6) };
+        if let Some(keeper) = &self.keeper
+            && let Err(error) = keeper.write(&nodes)
+        {
+            warn!("the nodes of the DHT can't be kept: {error}");
+        }
+    }
+}
