@@ -11,7 +11,7 @@ mod support;
 
 use std::collections::VecDeque;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -162,7 +162,8 @@ interface, payload, *torrents = sys.argv[1:]
 session = lt.session({'listen_interfaces': interface, 'enable_dht': False, 'enable_lsd': False,
                       'enable_upnp': False, 'enable_natpmp': False, 'alert_mask': -1})
 for torrent in torrents:
-    params = lt.load_torrent_file(torrent)
+    is_link = torrent.startswith('magnet:')
+    params = lt.parse_magnet_uri(torrent) if is_link else lt.load_torrent_file(torrent)
     params.save_path = payload
     session.add_torrent(params)
 while True:
@@ -288,6 +289,12 @@ fn all_of_them_and_rqbit_fetch() {
 }
 
 #[test]
+#[ignore = "needs real clients: aria2, qBittorrent and libtorrent for Python"]
+fn three_fetch_by_link() {
+    fetch_by_link_from_us("three_fetch_by_link", &[ARIA2, QBITTORRENT, LIBTORRENT]);
+}
+
+#[test]
 #[ignore = "needs real clients: all of them but rqbit"]
 fn a_mixed_swarm() {
     mix("a_mixed_swarm", &PACKAGED);
@@ -317,11 +324,21 @@ fn seeds_to_us(name: &str, (_, line): Client) {
     for (torrent, file) in torrents.iter().zip(&files) {
         wait_for_seeder(torrent, &[&tracker, &client]);
         download(torrent, file, &scratch.join("out"), &client);
+        download(torrent, Path::new(&torrent.magnet()), &scratch.join("by link"), &client);
     }
 }
 
 /// Seeds one file and a directory to these clients, which begin at the same time.
 fn fetch_from_us(name: &str, clients: &[Client]) {
+    fetch_what_we_seed(name, clients, false);
+}
+
+/// The same to clients that know no more than links of them.
+fn fetch_by_link_from_us(name: &str, clients: &[Client]) {
+    fetch_what_we_seed(name, clients, true);
+}
+
+fn fetch_what_we_seed(name: &str, clients: &[Client], by_link: bool) {
     let Some(network) = Network::join_for(name, HERE) else { return };
     let there = network.place(THERE);
     let scratch = Scratch::new(name);
@@ -336,16 +353,18 @@ fn fetch_from_us(name: &str, clients: &[Client]) {
         .map(|(file, port)| program::start(seeding(file, &out, port)))
         .collect();
     torrents.iter().for_each(|torrent| wait_for_seeder(torrent, &[&tracker]));
+    let links = torrents.each_ref().map(|torrent| torrent.magnet().into());
+    let known = if by_link { &links } else { &files };
 
     let mut members = Vec::new();
     for ((name, line), port) in clients.iter().zip(CLIENT_PORT..) {
         let [payload, home] =
             ["payload", "home"].map(|dir| directory(scratch.join(&format!("{name}_{dir}"))));
-        let job = Job { torrents: &files, payload: &payload, home: &home, address: THERE, port };
+        let job = Job { torrents: known, payload: &payload, home: &home, address: THERE, port };
         let daemon = Some(there.start(&home, &line(&job)));
         members.push(Member { name: (*name).to_owned(), payload, daemon });
     }
-    wait_for_all(&members, &torrents, UPLOAD_LIMIT, &tracker, ours);
+    wait_for_all(&members, &torrents, UPLOAD_LIMIT, Some(&tracker), ours);
 }
 
 /// These clients and some runs of the program begin at the same time with a few pieces of one file
@@ -390,7 +409,7 @@ fn mix(name: &str, clients: &[Client]) {
             ours.push(program::start_as(line, seeding(file, payload, port)));
         }
     }
-    wait_for_all(&members, &torrents, SWARM_LIMIT, &tracker, ours);
+    wait_for_all(&members, &torrents, SWARM_LIMIT, Some(&tracker), ours);
 }
 
 /// Which pieces each of so many members of a swarm begins with. Each piece has one or two of them,
@@ -427,7 +446,7 @@ fn wait_for_all(
     members: &[Member],
     torrents: &[Torrent],
     limit: Duration,
-    tracker: &Daemon,
+    tracker: Option<&Daemon>,
     ours: Vec<Running>,
 ) {
     let began = Instant::now();
@@ -459,7 +478,8 @@ fn wait_for_all(
         for (name, said) in members.iter().filter_map(said) {
             println!("---- {name}\n{said}");
         }
-        panic!("not everybody has everything; the tracker said:\n{}", tracker.said());
+        let said = tracker.map(Daemon::said);
+        panic!("not everybody has everything; the tracker said:\n{}", said.unwrap_or_default());
     }
     for outcome in outcomes {
         print!("{}", without_pieces(&outcome.stderr));
@@ -515,9 +535,9 @@ impl fmt::Display for Missing<'_> {
 
 /// What the program is started with to stay when everything is there, and to know nobody but those
 /// that the tracker names.
-fn seeding(file: &Path, out: &Path, port: u16) -> [OsString; 7] {
-    let [v, no_lsd, seed] = ["-vv", "--no-lsd", "--seed"].map(OsString::from);
-    [v, no_lsd, seed, "--port".into(), port.to_string().into(), file.into(), out.into()]
+fn seeding(file: &Path, out: &Path, port: u16) -> [OsString; 8] {
+    let [v, no_lsd, no_dht, seed] = ["-vv", "--no-lsd", "--no-dht", "--seed"].map(OsString::from);
+    [v, no_lsd, no_dht, seed, "--port".into(), port.to_string().into(), file.into(), out.into()]
 }
 
 fn stop(run: Running) -> Outcome {
@@ -762,4 +782,146 @@ fn assert_encrypted(outcome: &Outcome) {
     let lines = || outcome.stderr.lines();
     assert!(lines().any(|line| line.ends_with(": connected, encrypted")), "{outcome:#?}");
     assert!(!lines().any(|line| line.ends_with(": connected")), "{outcome:#?}");
+}
+
+// ---- the local network -------------------------------------------------------------------------
+
+/// A client that finds peers on the local network seeds something, and fetches something that the
+/// program seeds; nobody else tells them of each other.
+#[test]
+#[ignore = "needs real clients: libtorrent for Python"]
+fn the_local_network() {
+    let name = "the_local_network";
+    let Some(network) = Network::join_for(name, HERE) else { return };
+    let there = network.place(THERE);
+    let scratch = Scratch::new(name);
+    let [theirs, ours] = ["theirs", "ours"].map(|name| Torrent::single(name, 5 << 20, 64 << 10));
+    let [payload, home, out] = ["payload", "home", "out"].map(|dir| directory(scratch.join(dir)));
+    let files = [&theirs, &ours].map(|torrent| torrent.write_to(scratch.path()));
+    theirs.write_payload_to(&payload);
+    ours.write_payload_to(&out);
+    let options = ["-v", "--no-dht", "--seed"].map(OsStr::new);
+    let seeder = program::start(options.into_iter().chain([files[1].as_os_str(), out.as_os_str()]));
+    let job =
+        Job { torrents: &files, payload: &payload, home: &home, address: THERE, port: CLIENT_PORT };
+    let line = libtorrent_line(&job);
+    job.amend("job.py", "'enable_lsd': False", "'enable_lsd': True");
+    let client = there.start(&home, &line);
+
+    let dir = scratch.join("fetched");
+    let options = ["-v", "--no-dht"].map(OsStr::new);
+    let link = OsString::from(theirs.magnet());
+    let line = options.into_iter().chain([link.as_os_str(), dir.as_os_str()]);
+    let outcome = program::run(line, SWARM_LIMIT);
+    println!("fetched after {:?}", outcome.elapsed);
+    assert!(outcome.status == Some(0), "{outcome:#?}\nthe client said:\n{}", client.said());
+    theirs.assert_is_in(&dir);
+    let members = [Member { name: "libtorrent".to_owned(), payload, daemon: Some(client) }];
+    wait_for_all(&members, &[ours], SWARM_LIMIT, None, vec![seeder]);
+}
+
+// ---- the DHT -----------------------------------------------------------------------------------
+
+/// Runs of the program that are nodes of it.
+const NODES: u16 = 50;
+const NODE_PORT: u16 = 7_000;
+
+/// A network of the program's nodes in which each of two clients seeds something, and fetches by
+/// link what one of the nodes has; and the program fetches by link what they seed.
+#[test]
+#[ignore = "needs real clients: aria2 and libtorrent for Python"]
+fn the_dht() {
+    let name = "the_dht";
+    let Some(network) = Network::join_for(name, HERE) else { return };
+    let scratch = Scratch::new(name);
+    let out = directory(scratch.join("ours"));
+    let first = format!("{HERE}:{NODE_PORT}");
+    let mut torrents: Vec<Torrent> = Vec::new();
+    let nodes: Vec<Running> = (NODE_PORT..NODE_PORT + NODES)
+        .map(|port| {
+            let torrent = Torrent::single(&format!("of node {port}"), 500_000, 64 << 10);
+            let file = torrent.write_to(&out);
+            torrent.write_payload_to(&out);
+            torrents.push(torrent);
+            let port = port.to_string();
+            let options = ["--no-lsd", "--seed", "--max-peers", "8", "--port", &port];
+            let begin = ["--dht-node", &first];
+            let names = [file.as_os_str(), out.as_os_str()];
+            program::start(options.iter().chain(&begin).map(OsStr::new).chain(names))
+        })
+        .collect();
+
+    let clients: [Client; 2] = [("aria2", aria2_in_dht), ("libtorrent", libtorrent_in_dht)];
+    let mut daemons = Vec::new();
+    for ((client, line), wanted) in clients.iter().zip([10, 40]) {
+        let place = network.place(&format!("10.77.0.{}", 10 + daemons.len()));
+        let [payload, home] =
+            ["payload", "home"].map(|dir| directory(scratch.join(&format!("{client}_{dir}"))));
+        let own = Torrent::single(&format!("of {client}"), 500_000, 64 << 10);
+        let file = own.write_to(&home);
+        own.write_payload_to(&payload);
+        let job = Job {
+            torrents: &[file, torrents[wanted].magnet().into()],
+            payload: &payload,
+            home: &home,
+            address: place.address(),
+            port: CLIENT_PORT,
+        };
+        let daemon = place.start(&home, &line(&job));
+        daemons.push((client, wanted, payload, daemon, place, own));
+    }
+    let began = Instant::now();
+    for (client, wanted, payload, daemon, _, own) in &daemons {
+        let dir = scratch.join(&format!("from {client}"));
+        let link = own.magnet();
+        let options =
+            ["-vv", "--no-lsd", "--dht-node", &format!("{HERE}:{}", NODE_PORT + 25), &link];
+        let fetched = options.iter().map(OsStr::new).chain([dir.as_os_str()]);
+        let outcome = program::run(fetched, SWARM_LIMIT);
+        println!("we have what {client} seeds after {:?}", began.elapsed());
+        assert!(outcome.status == Some(0), "{outcome:#?}\n{client} said:\n{}", daemon.said());
+        own.assert_is_in(&dir);
+        let mut missing = Missing::new(&torrents[*wanted], payload);
+        while !missing.is_nothing() {
+            let late = began.elapsed() > 2 * SWARM_LIMIT;
+            assert!(!late, "{client}: {missing}, it said:\n{}", daemon.said());
+            thread::sleep(Duration::from_millis(100));
+        }
+        println!("{client} has what one of us seeds after {:?}", began.elapsed());
+    }
+    nodes.into_iter().map(stop).for_each(|outcome| outcome.assert_status(0));
+}
+
+fn aria2_in_dht(job: &Job<'_>) -> Command {
+    let mut line = aria2_line(job);
+    line.arg(format!("--dht-entry-point={HERE}:{NODE_PORT}"));
+    line
+}
+
+const LIBTORRENT_IN_DHT: &str = "\
+import sys
+import libtorrent as lt
+
+interface, payload, entry, torrent, link = sys.argv[1:]
+session = lt.session({'listen_interfaces': interface, 'enable_dht': True, 'enable_lsd': False,
+                      'enable_upnp': False, 'enable_natpmp': False,
+                      'dht_bootstrap_nodes': entry, 'dht_announce_interval': 10,
+                      'dht_restrict_routing_ips': False, 'dht_restrict_search_ips': False,
+                      'alert_mask': lt.alert.category_t.status_notification
+                      | lt.alert.category_t.dht_notification})
+for params in lt.load_torrent_file(torrent), lt.parse_magnet_uri(link):
+    params.save_path = payload
+    session.add_torrent(params)
+while True:
+    session.wait_for_alert(1000)
+    for alert in session.pop_alerts():
+        print(alert, flush=True)
+";
+
+fn libtorrent_in_dht(job: &Job<'_>) -> Command {
+    let mut line = client("python3", "apt-get install python3");
+    line.arg(job.write("dht.py", LIBTORRENT_IN_DHT));
+    line.arg(format!("{}:{}", job.address, job.port)).arg(job.payload);
+    line.arg(format!("{HERE}:{NODE_PORT}")).args(job.torrents);
+    line
 }
