@@ -12,6 +12,7 @@ use crate::limits::{
 };
 use crate::policy::encryption::Encryption;
 use crate::protocol::web_seed::mirror_url;
+use crate::system::route::Families;
 
 /// The options: how each is written, and what it does.
 pub const OPTIONS: &[(&str, &str)] = &[
@@ -27,6 +28,10 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("-u, --max-upload-limit RATE", "bytes a second to all peers (0: no limit)"),
     ("    --encryption MODE", "encrypt: prefer, require or off (prefer)"),
     ("    --port N", "where peers can come, or the next port (6881)"),
+    ("-4, --ipv4", "use IPv4 alone"),
+    ("-6, --ipv6", "use IPv6 alone"),
+    ("    --interface NAME", "use this interface, or this address, alone"),
+    ("    --proxy URL", "go through a proxy: socks5:// or http://"),
     ("    --no-dht", "do not look for peers in the DHT"),
     ("    --dht-file FILE", "remember nodes of the DHT from run to run"),
     ("    --dht-node HOST:PORT", "begin in the DHT there; repeatable"),
@@ -84,6 +89,12 @@ pub struct Arguments {
     pub encryption: Encryption,
     /// Where to listen first.
     pub port: Option<u16>,
+    /// Which addresses are used.
+    pub families: Families,
+    /// The interface, or its address, that everything leaves by.
+    pub interface: Option<String>,
+    /// The proxy that everything goes through.
+    pub proxy: Option<String>,
     /// Look for peers on the local network.
     pub local: bool,
     /// Look for peers in the DHT.
@@ -153,6 +164,18 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
     if port == Some(0) {
         return Err(Fatal::Usage("--port takes 1 to 65535".to_owned()));
     }
+    let families = match (typed.contains(["-4", "--ipv4"]), typed.contains(["-6", "--ipv6"])) {
+        (true, true) => return Err(Fatal::Usage("-4 and -6 leave nothing".to_owned())),
+        (true, false) => Families::V4,
+        (false, true) => Families::V6,
+        (false, false) => Families::Both,
+    };
+    let interface = typed.opt_value_from_str("--interface").map_err(usage("--interface"))?;
+    let proxy: Option<String> = typed.opt_value_from_str("--proxy").map_err(usage("--proxy"))?;
+    if interface.is_some() && proxy.is_some() {
+        let why = "--interface and --proxy can't be had together";
+        return Err(Fatal::Usage(why.to_owned()));
+    }
     let local = !typed.contains("--no-lsd");
     let dht = !typed.contains("--no-dht");
     let dht_file = typed.opt_value_from_os_str("--dht-file", path).map_err(usage("--dht-file"))?;
@@ -198,6 +221,9 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         upload_limit,
         encryption,
         port,
+        families,
+        interface,
+        proxy,
         local,
         dht,
         dht_file,
@@ -292,8 +318,8 @@ mod tests {
     fn every_option_is_understood() {
         let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
                     --max-memory 11M --min-free 2G --timeout 9 --no-sandbox \
-                    --metadata-timeout 7 --save-torrent --no-lsd --no-dht --dht-file n --dht-node a:1 --encryption require \
-                    --mirror http://a.example --mirror HTTP://b.example/x%20y \
+                    --metadata-timeout 7 --save-torrent --no-lsd --no-dht --dht-file n --dht-node a:1 -6 --interface=eth0 --encryption require \
+                    --mirror=http://a.example?a=b --mirror=HTTP://b.example/x%20y \
                     --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
@@ -302,7 +328,7 @@ mod tests {
             verbosity: 2,
             log: Some("out.log".into()),
             peers: vec!["1.2.3.4:5".to_owned(), "[::1]:6".to_owned()],
-            mirrors: vec!["http://a.example/".to_owned(), "http://b.example/x%20y".to_owned()],
+            mirrors: vec!["http://a.example/?a=b".to_owned(), "http://b.example/x%20y".to_owned()],
             peers_max: 7,
             memory_max: 11 << 20,
             min_free: 2 << 30,
@@ -310,6 +336,9 @@ mod tests {
             upload_limit: Some(20 << 10),
             encryption: Encryption::Require,
             port: Some(8),
+            families: Families::V6,
+            interface: Some("eth0".to_owned()),
+            proxy: None,
             local: false,
             dht: false,
             dht_file: Some("n".into()),
@@ -332,6 +361,8 @@ mod tests {
         assert_eq!((arguments.peers_max, arguments.port), (PEERS_DEFAULT, None));
         assert_eq!(arguments.seeding, None);
         assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
+        assert_eq!((arguments.families, arguments.interface), (Families::Both, None));
+        assert_eq!(arguments.proxy, None);
         assert!(arguments.sandbox && arguments.local && arguments.dht);
         assert_eq!(arguments.encryption, Encryption::Prefer);
         assert_eq!((arguments.download_limit, arguments.upload_limit), (None, None));

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::sync::{Arc, Once};
@@ -14,14 +13,13 @@ use log::{LevelFilter, info, warn};
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
 use crate::arguments::{Arguments, Command, OPTIONS, in_units, parse};
-use crate::engine::dht::{Entry, Keeper};
 use crate::engine::download::{Options, Report, download};
 use crate::engine::metadata::{self, Effort};
 use crate::engine::outside::{Directions, Outside};
 use crate::error::{Fatal, Status};
 use crate::limits::{
     INQUIRIES_MAX, MAGNET_LENGTH_MAX_BYTES, METADATA_MAX_BYTES, METADATA_ROOM_MIN_BYTES,
-    MIRRORS_MAX, NAME_LENGTH_MAX_BYTES, PEERS_DEFAULT, PORT_TRIES_MAX, TORRENT_LENGTH_MAX_BYTES,
+    MIRRORS_MAX, NAME_LENGTH_MAX_BYTES, PEERS_DEFAULT, TORRENT_LENGTH_MAX_BYTES,
 };
 use crate::policy::memory::{self, Needs, Plan};
 use crate::progress::{Screen, span};
@@ -33,8 +31,7 @@ use crate::system::sandbox::{self, Sandbox};
 use crate::system::signals::{self, Caught};
 use crate::text::Foreign;
 use crate::units::{Bytes, Count};
-
-const PORT_DEFAULT: u16 = 6881;
+use crate::ways::Ways;
 
 /// Runs the program with these arguments, its own name not among them. Everything it has to say
 /// has been said when it returns. The thread that calls is shut into the output directory by then:
@@ -145,7 +142,7 @@ fn fetch_file(
     let metainfo = Metainfo::parse_with_mirrors(&torrent, &arguments.mirrors);
     let metainfo = metainfo.map_err(|fatal| of_file(fatal, &arguments.torrent))?;
     drop(torrent);
-    let ways = ways(arguments)?;
+    let ways = Ways::find(arguments)?;
     describe(&metainfo);
     let signals = begin(arguments, caught)?;
     fetch_torrent(arguments, metainfo, ways, plan, None, &signals, screen)
@@ -169,11 +166,10 @@ fn fetch_link(
     if !magnet.selected.is_empty() {
         warn!("the link selects some of the files, but all of them are downloaded");
     }
-    let mut ways = ways(arguments)?;
+    let mut ways = Ways::find(arguments)?;
     for peer in &magnet.peers {
-        match resolve(std::slice::from_ref(peer)) {
-            Ok(mut found) => ways.peers.append(&mut found),
-            Err(why) => warn!("a peer of the link is left out: {why}"),
+        if let Err(why) = ways.add_peer(peer) {
+            warn!("a peer of the link is left out: {why}");
         }
     }
     // What the torrent takes is not known yet.
@@ -188,17 +184,17 @@ fn fetch_link(
         return Err(ceiling.too_little("for a magnet link", needed));
     }
     let signals = begin(arguments, caught)?;
-    let ports = ports(arguments);
     let directions = Directions {
         info_hash: magnet.info_hash,
         tiers: &magnet.tiers,
         private: false,
         peers: &ways.peers,
-        ports: Some(&ports),
-        port: ports.first().copied().unwrap_or(0),
+        ports: Some(&ways.ports),
+        port: ways.ports.first().copied().unwrap_or(0),
         local: arguments.local,
         dht: ways.dht.as_ref().filter(|_| asking.dht),
         encryption: arguments.encryption,
+        route: &ways.route,
     };
     let mut outside = Outside::open(directions, &asking, &mut fastrand::Rng::new())?;
     let effort = Effort {
@@ -257,9 +253,10 @@ fn fetch_torrent(
         mirrors_first: arguments.mirrors.len(),
         min_free: arguments.min_free,
         plan,
-        ports: ports(arguments),
+        ports: ways.ports,
         local: arguments.local,
         dht: ways.dht,
+        route: ways.route,
         seeding: arguments.seeding,
         patience: arguments.patience,
         download_limit: arguments.download_limit,
@@ -273,23 +270,6 @@ fn fetch_torrent(
         print(&summary(&place, &report))?;
     }
     Ok(())
-}
-
-/// Ways to others, as they were typed. They are looked up and opened before the process shuts itself
-/// in.
-struct Ways {
-    peers: Vec<SocketAddr>,
-    dht: Option<Entry>,
-}
-
-fn ways(arguments: &Arguments) -> Result<Ways, Fatal> {
-    let keeper =
-        arguments.dht_file.as_ref().filter(|_| arguments.dht).map(|path| {
-            Keeper::open(path).map_err(|error| Fatal::FileIo("open", path.clone(), error))
-        });
-    let keeper = keeper.transpose()?;
-    let entry = || Entry { nodes: arguments.dht_nodes.clone(), keeper };
-    Ok(Ways { peers: resolve(&arguments.peers)?, dht: arguments.dht.then(entry) })
 }
 
 /// Shuts itself in, and begins to hear signals.
@@ -339,12 +319,6 @@ fn save(metainfo: &Metainfo, dir: &Path) -> Result<(), Fatal> {
     }
     info!("{} is written", path.display());
     Ok(())
-}
-
-/// The one that was typed, those after it, and any.
-fn ports(arguments: &Arguments) -> Vec<u16> {
-    let first = arguments.port.unwrap_or(PORT_DEFAULT);
-    (first..=first.saturating_add(PORT_TRIES_MAX - 1)).chain([0]).collect()
 }
 
 fn tell(sandbox: Sandbox, dir: &Path) {
@@ -486,20 +460,6 @@ fn of_file(fatal: Fatal, path: &Path) -> Fatal {
 }
 
 /// The addresses of the peers that were typed.
-fn resolve(peers: &[String]) -> Result<Vec<SocketAddr>, Fatal> {
-    let mut addresses = Vec::new();
-    for peer in peers {
-        let (host, port) = peer.rsplit_once(':').unwrap_or((peer, ""));
-        let bare_v6 = host.contains(':') && !host.starts_with('[');
-        if host.is_empty() || bare_v6 || !port.parse().is_ok_and(|port: u16| port > 0) {
-            return Err(Fatal::Usage(format!("--peer takes ADDR:PORT, not {peer}")));
-        }
-        let found = peer.to_socket_addrs();
-        addresses.extend(found.map_err(|error| Fatal::NameResolution(peer.clone(), error))?);
-    }
-    Ok(addresses)
-}
-
 fn start_log(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
     let level = |steps: usize| match steps {
         0 => LevelFilter::Error,
@@ -535,15 +495,6 @@ fn start_log(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn peers_are_addresses_with_a_port() {
-        assert_eq!(resolve(&["127.0.0.1:1".to_owned()]).unwrap().len(), 1);
-        for peer in ["127.0.0.1", "127.0.0.1:0", ":", "", "x:y", "::1"] {
-            let status = resolve(&[peer.to_owned()]).unwrap_err().status();
-            assert_eq!(status, Status::BadOption, "{peer}");
-        }
-    }
 
     #[test]
     fn help_names_every_option_and_status() {

@@ -4,11 +4,11 @@
 //! those named before it; a test holds this true.
 //!
 //! ```text
-//! 5  progress arguments cli main  what is shown, what was typed, the exit status
-//! 4  engine/                threads: event, resolve, hops, announcer, local, dht, discovery, listener,
-//!                           outside, recheck, chunk, upload, session, webseed, recorder, writer, pool,
+//! 5  progress arguments ways cli main  what is shown, what was typed, the exit status
+//! 4  engine/                threads: event, resolve, hops, agent, announcer, local, dht, discovery, listener,
+//!                           greeter, outside, recheck, chunk, upload, session, webseed, recorder, writer, pool,
 //!                           coordinator, metadata, download
-//! 3  system/                walls to the OS: buffer, link, signals, allowance, storage, resume,
+//! 3  system/                walls to the OS: buffer, route, link, signals, allowance, storage, resume,
 //!                           sandbox
 //! 2  policy/                decisions, no I/O, time passed in: memory, rate, bucket, noise, choker,
 //!                           serving, metadata, exchange, pipeline, rarity, picker, blame, mirrors,
@@ -16,7 +16,7 @@
 //!                           reach, nonces, tokens, answers, peer_store, routing, lookup, dht
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, url, web_seed, lsd, magnet, metainfo,
 //!                           handshake, message, extension, metadata, tracker, tracker_http, tracker_udp,
-//!                           exchange, resume, mse, node_id, krpc, node_file
+//!                           exchange, resume, mse, node_id, krpc, node_file, socks
 //! 0  limits units bitfield text error stopwatch
 //! ```
 
@@ -34,3 +34,4 @@ mod stopwatch;
 pub mod system;
 pub mod text;
 pub mod units;
+pub mod ways;

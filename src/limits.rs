@@ -591,12 +591,19 @@ pub const UPLOAD_BUFFER_BYTES: usize = 128 << 10;
 /// Such buffers: a session has one for as long as it takes to read and to send once.
 pub const UPLOAD_BUFFERS_MAX: usize = 2;
 
+// ---- through a proxy ---------------------------------------------------------------------------
+
+/// Until a proxy has connected us to a peer.
+pub const PROXY_TIMEOUT_MS: u64 = 20_000;
+
 // ---- who comes ---------------------------------------------------------------------------------
 
 /// Ports that are tried, one after the other, before any is taken.
 pub const PORT_TRIES_MAX: u16 = 10;
 /// Of so many threads of the pool one is kept for peers that come.
 pub const THREADS_FOR_ONE_GUEST_MAX: usize = 8;
+/// Connections that wait to be looked at.
+pub const LISTEN_QUEUE_MAX: i32 = 128;
 /// Peers that came and wait for a free place.
 pub const GUESTS_WAITING_MAX: usize = 8;
 /// And how long they do so.

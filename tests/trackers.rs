@@ -7,7 +7,7 @@ mod support;
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -60,7 +60,7 @@ fn announce_all(
 ) -> HashMap<String, Result<AnnounceReply, TrackerError>> {
     let tiers: Vec<Vec<String>> = urls.iter().map(|url| vec![url.clone()]).collect();
     let mut tiers = Tiers::new(&tiers, &mut Rng::with_seed(1));
-    let announcer = Announcer::spawn(tiers.width(), patience).unwrap();
+    let announcer = Announcer::spawn(tiers.width(), patience, &Arc::default()).unwrap();
     let mut names = HashMap::new();
     while let Some(announce) = tiers.take_due(Instant::now()) {
         names.insert(announce.tracker, announce.url.clone());
@@ -447,7 +447,7 @@ fn announce_repeatedly(announcer: &Announcer, url: &str, times: usize) {
 
 #[test]
 fn a_connection_id_is_used_again_until_the_tracker_forgets_it() {
-    let announcer = Announcer::spawn(1, patience()).unwrap();
+    let announcer = Announcer::spawn(1, patience(), &Arc::default()).unwrap();
     let tracker = Tracker::start();
     announce_repeatedly(&announcer, &tracker.udp_url(), 3);
     assert_eq!((tracker.connects(), tracker.datagrams()), (1, 4));
@@ -479,7 +479,7 @@ fn a_farewell_tells_everybody_in_order_and_is_over_when_all_have_heard() {
         farewells.push((tracker.http_url(), goodbye()));
         farewells.push((tracker.udp_url(), goodbye()));
     }
-    let announcer = Announcer::spawn(0, patience()).unwrap();
+    let announcer = Announcer::spawn(0, patience(), &Arc::default()).unwrap();
     let began = Instant::now();
     assert_eq!(announcer.farewell(farewells, 2 * SOON), 2 * trackers.len());
     assert!(began.elapsed() < SOON);
@@ -501,7 +501,7 @@ fn a_farewell_waits_for_nobody_beyond_its_budget() {
     let silent = Tracker::with_fault(Fault::Silent);
     let mut farewells = vec![(fine.http_url(), goodbye()), (fine.udp_url(), goodbye())];
     farewells.extend([(silent.http_url(), goodbye()), (silent.udp_url(), goodbye())]);
-    let announcer = Announcer::spawn(0, patience()).unwrap();
+    let announcer = Announcer::spawn(0, patience(), &Arc::default()).unwrap();
     let budget = Duration::from_secs(3);
     let began = Instant::now();
     assert_eq!(announcer.farewell(farewells, budget), 2);

@@ -24,6 +24,7 @@ use crate::limits::{
 use crate::policy::tiers::TrackerIndex;
 use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, Scheme, TrackerError};
 use crate::protocol::url::shown;
+use crate::system::route::Route;
 use crate::units::Count;
 
 /// How long to wait for what; the default is that of `limits`.
@@ -101,15 +102,19 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// Starts a thread for each of `width` tiers, up to [`ANNOUNCER_THREADS_MAX`]. Fewer threads
+    /// Starts a thread for each of `width` tiers, up to [`ANNOUNCER_THREADS_MAX`], that leaves by `route`. Fewer threads
     /// than wanted are good enough; the error is that of having none at all.
-    pub fn spawn(width: usize, patience: Patience) -> io::Result<Self> {
+    pub fn spawn(width: usize, patience: Patience, route: &Arc<Route>) -> io::Result<Self> {
         let threads = width.clamp(1, ANNOUNCER_THREADS_MAX);
         // The coordinator sends jobs and never blocks; a thread of the pool sends outcomes and
         // waits only while nobody reads those before. An answer each is all that waits.
         let (jobs, queue) = bounded::<Job>(ANNOUNCES_QUEUED_MAX);
         let (report, outcomes) = bounded::<Announced>(threads);
-        let voice = Arc::new(Voice { udp: udp::Connections::default(), patience });
+        let voice = Arc::new(Voice {
+            udp: udp::Connections::default(),
+            patience,
+            route: Arc::clone(route),
+        });
         for number in 0..threads {
             let (queue, report, voice) = (queue.clone(), report.clone(), Arc::clone(&voice));
             let started = start_thread(format!("announcer {number}"), move || {
@@ -189,6 +194,7 @@ fn start_thread(name: String, work: impl FnOnce() + Send + 'static) -> io::Resul
 struct Voice {
     udp: udp::Connections,
     patience: Patience,
+    route: Arc<Route>,
 }
 
 impl Voice {
@@ -201,8 +207,8 @@ impl Voice {
     ) -> Result<AnnounceReply, TrackerError> {
         debug!("{}: announcing, event {:?}", shown(url), request.event);
         let result = match Scheme::of(url) {
-            Some(Scheme::Http) => http::announce(url, request, &patience),
-            Some(Scheme::Udp) => self.udp.announce(url, request, &patience),
+            Some(Scheme::Http) => http::announce(url, request, &patience, &self.route),
+            Some(Scheme::Udp) => self.udp.announce(url, request, &patience, &self.route),
             None => Err(TrackerError::BadUrl),
         };
         match &result {

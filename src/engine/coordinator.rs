@@ -14,9 +14,10 @@ use log::{debug, info, warn};
 use crate::engine::chunk::ToWriter;
 use crate::engine::discovery::{Discovery, Totals};
 use crate::engine::event::{Ended, Event, Found};
+use crate::engine::greeter::Visit;
 use crate::engine::listener::Listener;
 use crate::engine::recorder::{Recorder, Verified};
-use crate::engine::session::{Shared, Visit};
+use crate::engine::session::Shared;
 use crate::engine::webseed::WebSeeds;
 use crate::error::Fatal;
 use crate::limits::{

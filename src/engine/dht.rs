@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{debug, warn};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::engine::event::Found;
@@ -28,6 +27,7 @@ use crate::policy::origins::Origin;
 use crate::protocol::krpc::Family;
 use crate::protocol::node_file::{Kept, NodeFile};
 use crate::system::link::{Waker, wait_for_any};
+use crate::system::route::{Families, Route};
 use crate::units::InfoHash;
 
 const KEEP: Duration = Duration::from_millis(DHT_KEEP_MS);
@@ -116,6 +116,7 @@ impl Nodes {
         entry: &Entry,
         info_hash: InfoHash,
         port: Option<u16>,
+        route: &Route,
         found: Sender<Found>,
     ) -> io::Result<Self> {
         let kept = entry.keeper.as_ref().map(Keeper::read).unwrap_or_default();
@@ -123,7 +124,7 @@ impl Nodes {
         let alone = entry.nodes.is_empty() && !knows(&kept.v4) && !knows(&kept.v6);
         let mut sides = Vec::new();
         for (family, kept) in [(Family::V4, kept.v4), (Family::V6, kept.v6)] {
-            sides.extend(Side::open(family, kept, info_hash, port)?);
+            sides.extend(Side::open(family, kept, info_hash, port, route)?);
         }
         let own = sides.first().and_then(|side| side.socket.local_addr().ok());
         let port = own.ok_or(io::ErrorKind::AddrNotAvailable)?.port();
@@ -211,12 +212,18 @@ impl Side {
         kept: Option<Kept>,
         info_hash: InfoHash,
         port: Option<u16>,
+        route: &Route,
     ) -> io::Result<Option<Self>> {
-        let free = || socket(family, 0);
-        let Ok(socket) = port.map_or_else(free, |port| socket(family, port).or_else(|_| free()))
-        else {
-            return Ok(None);
+        let (is_v6, same) = match family {
+            Family::V4 => (false, Families::V4),
+            Family::V6 => (true, Families::V6),
         };
+        if !route.uses(same) {
+            return Ok(None);
+        }
+        let socket = route.udp(is_v6, port.unwrap_or(0)).or_else(|_| route.udp(is_v6, 0));
+        let Ok(socket) = socket else { return Ok(None) };
+        socket.set_nonblocking(true)?;
         let mut seed = [0; 32];
         getrandom(&mut seed, GetRandomFlags::empty())?;
         let now = Instant::now();
@@ -248,20 +255,6 @@ impl Side {
             }
         }
     }
-}
-
-fn socket(family: Family, port: u16) -> io::Result<UdpSocket> {
-    let (domain, any): (_, IpAddr) = match family {
-        Family::V4 => (AddressFamily::INET, Ipv4Addr::UNSPECIFIED.into()),
-        Family::V6 => (AddressFamily::INET6, Ipv6Addr::UNSPECIFIED.into()),
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(domain, SocketType::DGRAM, flags, None)?;
-    if family == Family::V6 {
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    bind(&socket, &SocketAddr::new(any, port))?;
-    Ok(socket.into())
 }
 
 /// What the thread has.

@@ -2,6 +2,7 @@
 //! and others name. It waits for nobody.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -16,6 +17,7 @@ use crate::policy::origins::Origin;
 use crate::policy::peer_book::PeerBook;
 use crate::policy::tiers::Tiers;
 use crate::protocol::tracker::{AnnounceRequest, Event};
+use crate::system::route::Route;
 use crate::units::Count;
 
 const FAREWELL_BUDGET: Duration = Duration::from_millis(FAREWELL_BUDGET_MS);
@@ -39,6 +41,8 @@ pub struct Discovery {
     pub tiers: Tiers,
     /// What every announce says alike; numbers and events are filled in.
     announce: AnnounceRequest,
+    /// By which way everything leaves.
+    route: Arc<Route>,
     /// The addresses.
     pub book: PeerBook,
     /// Nobody but trackers and the user is to name any.
@@ -53,8 +57,13 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Asks these trackers, on these threads.
-    pub fn new(announcer: Option<Announcer>, tiers: Tiers, announce: AnnounceRequest) -> Self {
+    /// Asks these trackers, on these threads. Peers are reached by `route`.
+    pub fn new(
+        announcer: Option<Announcer>,
+        tiers: Tiers,
+        announce: AnnounceRequest,
+        route: &Arc<Route>,
+    ) -> Self {
         // Nobody waits here: what there is no room for is lost.
         let (finders, found) = bounded(FOUND_WAITING_MAX);
         let book = PeerBook::default();
@@ -62,6 +71,7 @@ impl Discovery {
             announcer,
             tiers,
             announce,
+            route: Arc::clone(route),
             book,
             private: false,
             finders,
@@ -87,7 +97,7 @@ impl Discovery {
             return;
         }
         let AnnounceRequest { info_hash, port, .. } = self.announce;
-        match Local::spawn(info_hash, port, self.finder()) {
+        match Local::spawn(info_hash, port, &self.route, self.finder()) {
             Ok(local) => self.local = Some(local),
             Err(error) => debug!("peers on the local network are not found: {error}"),
         }
@@ -98,7 +108,7 @@ impl Discovery {
         if self.private {
             return;
         }
-        match Nodes::spawn(entry, self.announce.info_hash, port, self.finder()) {
+        match Nodes::spawn(entry, self.announce.info_hash, port, &self.route, self.finder()) {
             Ok(nodes) => self.dht = Some(nodes),
             Err(error) => warn!("peers are not looked for in the DHT: {error}"),
         }
@@ -148,7 +158,8 @@ impl Discovery {
     pub fn hear(&mut self, from: Origin, peers: &[SocketAddr], now: Instant) -> usize {
         let mut new = 0;
         for peer in peers {
-            if !from.is_heard(self.private, self.book.known()) {
+            let is_reached = self.route.leads_to_peers() && self.route.allows(peer.ip());
+            if !is_reached || !from.is_heard(self.private, self.book.known()) {
                 continue;
             }
             new += usize::from(self.book.add(*peer, now));
@@ -244,7 +255,12 @@ mod tests {
             tracker_id: None,
         };
         let now = Instant::now();
-        let mut all = Discovery::new(None, Tiers::new(&[], &mut fastrand::Rng::new()), announce);
+        let mut all = Discovery::new(
+            None,
+            Tiers::new(&[], &mut fastrand::Rng::new()),
+            announce,
+            &Arc::default(),
+        );
         let [user, tracker, both, peer, local, dht] =
             [1, 2, 3, 4, 5, 6].map(|host| SocketAddr::from(([192, 0, 2, host], 1)));
         let heard = [

@@ -39,6 +39,7 @@ use crate::protocol::metainfo::{FileKind, Metainfo};
 use crate::protocol::resume::Record;
 use crate::system::link::Waker;
 use crate::system::resume::ResumeFile;
+use crate::system::route::Route;
 use crate::system::storage::layout::{Layout, OutputFile};
 use crate::system::storage::source::Source;
 use crate::system::storage::{Storage, catch_failed_stores};
@@ -74,6 +75,8 @@ pub struct Options {
     pub encryption: Encryption,
     /// Bytes that may be sent to peers in a second.
     pub upload_limit: Option<u64>,
+    /// By which way everything leaves.
+    pub route: Arc<Route>,
 }
 
 /// What was done.
@@ -287,13 +290,14 @@ fn start<'a>(
                 local: options.local,
                 dht: dht.as_ref(),
                 encryption: options.encryption,
+                route: &options.route,
             };
             Outside::open(directions, &plan, &mut rng)?
         }
     };
     (swarm.port, swarm.dht_port) = (outside.port(), outside.discovery.dht_port());
     swarm.metainfo = Some(Arc::clone(metainfo));
-    let Outside { handshake, encryption, discovery, listener, report, events } = outside;
+    let Outside { greeter, discovery, listener, report, events } = outside;
     let chunks = ChunkPool::new(plan.chunks);
     let layout = Arc::clone(storage.layout());
     let directory = storage.directory();
@@ -301,9 +305,7 @@ fn start<'a>(
     let (on_mirrors, files) = (Arc::clone(metainfo), Arc::clone(&layout));
     let site = Site { urls: urls.into(), metainfo: on_mirrors, layout: files };
     let reporting = (to_writer, report.clone());
-    let shared =
-        Shared::new(swarm, wakers, (work_back, work), chunks, reporting, uploads, handshake);
-    let shared = shared.encrypt(encryption);
+    let shared = Shared::new(swarm, wakers, (work_back, work), chunks, reporting, uploads, greeter);
     let shared = shared.limit(options.download_limit, options.upload_limit, Instant::now());
     let shared = Arc::new(shared);
     // What was found may never have been flushed, so nothing of it is recorded yet.

@@ -16,6 +16,7 @@ use crate::engine::resolve::resolve;
 use crate::limits::{HOST_LIFE_MS, HOSTS_KEPT_MAX};
 use crate::policy::reach::Reach;
 use crate::protocol::tracker::TrackerError;
+use crate::system::route::Route;
 
 const HOST_LIFE: Duration = Duration::from_millis(HOST_LIFE_MS as u64);
 /// How we call ourselves.
@@ -36,7 +37,10 @@ pub(super) fn is_near(uri: &Uri) -> bool {
 /// has no business in our own network, so it can't redirect there. Whoever makes many requests, one
 /// at a time, begins each of them here; hosts are not looked up anew for a while.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hops(Arc<Mutex<State>>);
+pub(super) struct Hops {
+    route: Arc<Route>,
+    state: Arc<Mutex<State>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -62,6 +66,10 @@ impl Resolver for Hops {
         let timeout = Duration::from_secs_f64(timeout.after.as_secs_f64());
         // The state is not kept from anybody while somebody looks up a name.
         let found = known.map_or_else(|| resolve(&host.0, host.1, timeout), Ok);
+        let found = found.map(|mut found| {
+            found.retain(|address| self.route.allows(address.ip()));
+            found
+        });
         let found = found.map_err(|error| match error {
             TrackerError::Timeout => Error::Timeout(ureq::Timeout::Resolve),
             TrackerError::Connection(kind) => Error::Io(kind.into()),
@@ -76,6 +84,11 @@ impl Resolver for Hops {
 }
 
 impl Hops {
+    /// Hops that leave by this way.
+    pub(super) fn new(route: &Arc<Route>) -> Self {
+        Self { route: Arc::clone(route), state: Arc::default() }
+    }
+
     /// Another request begins.
     pub(super) fn begin(&self) {
         self.state().began_outside = None;
@@ -83,7 +96,7 @@ impl Hops {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in there can be left half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,7 @@
 //! Who may block: the thread waits for the coordinator, which never stops reading.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use rustix::net::{Shutdown, shutdown};
 
 use crate::engine::event::Event;
 use crate::limits::{ACCEPT_PAUSE_MS, LISTENER_STACK_BYTES};
+use crate::system::route::Route;
 
 /// A socket that listens, and its thread.
 pub struct Listener {
@@ -23,14 +24,18 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at the first of `ports` that is free, for IPv6 and IPv4 where the machine has both.
+    /// Listens at the first of `ports` that is free, where `route` begins.
     ///
     /// # Errors
     /// None of them is free, or there is no thread.
-    pub fn spawn(ports: impl IntoIterator<Item = u16>, events: Sender<Event>) -> io::Result<Self> {
+    pub fn spawn(
+        ports: impl IntoIterator<Item = u16>,
+        route: &Route,
+        events: Sender<Event>,
+    ) -> io::Result<Self> {
         let mut bound = Err(io::ErrorKind::AddrNotAvailable.into());
         for port in ports {
-            bound = bind(port);
+            bound = route.listen(port);
             if bound.is_ok() {
                 break;
             }
@@ -56,14 +61,6 @@ impl Drop for Listener {
     fn drop(&mut self) {
         // Ends the thread's wait.
         let _closed = shutdown(&*self.socket, Shutdown::Both);
-    }
-}
-
-fn bind(port: u16) -> io::Result<TcpListener> {
-    let any: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
-    match TcpListener::bind((any[0], port)) {
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind((any[1], port)),
-        bound => bound,
     }
 }
 

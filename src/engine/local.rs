@@ -23,6 +23,7 @@ use crate::limits::{
 };
 use crate::policy::origins::Origin;
 use crate::protocol::lsd::{Announce, GROUP_V4, GROUP_V6, PORT};
+use crate::system::route::{Families, Route};
 use crate::units::InfoHash;
 
 const ANNOUNCE: Duration = Duration::from_millis(LOCAL_ANNOUNCE_MS as u64);
@@ -40,10 +41,17 @@ impl Local {
     ///
     /// # Errors
     /// There is no network where it could be done, or no thread.
-    pub fn spawn(info_hash: InfoHash, port: u16, found: Sender<Found>) -> io::Result<Self> {
+    pub fn spawn(
+        info_hash: InfoHash,
+        port: u16,
+        route: &Route,
+        found: Sender<Found>,
+    ) -> io::Result<Self> {
         let cookie = Some(format!("{:08x}", fastrand::u32(..)));
-        let groups: Vec<Group> =
-            [Group::join_v4(), Group::join_v6()].into_iter().flatten().collect();
+        let v4 = route.uses(Families::V4).then(Group::join_v4).flatten();
+        let v6 = route.uses(Families::V6).then(Group::join_v6).flatten();
+        let groups: Vec<Group> = [v4, v6].into_iter().flatten().collect();
+        groups.iter().try_for_each(|group| route.keep(&group.socket))?;
         if groups.is_empty() {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }

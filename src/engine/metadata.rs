@@ -19,19 +19,18 @@ use log::{debug, info, warn};
 use crate::engine::coordinator::Progress;
 use crate::engine::discovery::Totals;
 use crate::engine::event::{Ended, Event, Found};
+use crate::engine::greeter::{Greeter, Visit};
 use crate::engine::outside::Outside;
-use crate::engine::session::{self, Visit};
 use crate::error::Fatal;
 use crate::limits::{
     BLOCK_LENGTH, COMPLAINT_MS, GUESTS_WAITING_MAX, HUNGRY_LOOK_MS, INQUIRIES_END_MS,
     SESSION_STACK_BYTES, TICK_MS,
 };
 use crate::policy::conversation::SessionEnd;
-use crate::policy::encryption::{Encryption, Wire};
+use crate::policy::encryption::Wire;
 use crate::policy::inquiry::Inquiry;
 use crate::policy::metadata::{Gathering, Outcome};
 use crate::policy::origins::Origin;
-use crate::protocol::handshake::Handshake;
 use crate::system::link::{Interest, Link, Waker};
 use crate::units::{Count, SessionId};
 
@@ -61,8 +60,7 @@ struct Shared {
     gathering: Mutex<Gathering>,
     wakers: Vec<Waker>,
     over: AtomicBool,
-    handshake: Handshake,
-    encryption: Encryption,
+    greeter: Greeter,
     port: Option<u16>,
     dht_port: Option<u16>,
     /// What they have to say.
@@ -108,11 +106,14 @@ pub fn fetch(
     let wakers = (0..effort.peers).map(|_| Waker::new()).collect::<io::Result<Vec<_>>>();
     let (told, hears) = bounded(effort.peers);
     let shared = Arc::new(Shared {
-        gathering: Mutex::new(Gathering::new(outside.handshake.info_hash, effort.bytes_max, began)),
+        gathering: Mutex::new(Gathering::new(
+            outside.greeter.handshake.info_hash,
+            effort.bytes_max,
+            began,
+        )),
         wakers: wakers.map_err(system)?,
         over: AtomicBool::new(false),
-        handshake: outside.handshake,
-        encryption: outside.encryption,
+        greeter: outside.greeter.clone(),
         port: outside.port(),
         dht_port: outside.discovery.dht_port(),
         told,
@@ -335,7 +336,7 @@ fn ask(
     visit: Visit,
     ended: &mut Ended,
 ) -> Result<std::convert::Infallible, SessionEnd> {
-    let (mut link, theirs) = session::greet(&shared.handshake, shared.encryption, visit)?;
+    let (mut link, theirs) = shared.greeter.meet(visit)?;
     ended.answered = true;
     debug!("{}: connected, asking it what the torrent is", ended.address);
     let mut inquiry =

@@ -1,5 +1,6 @@
 //! The threads, and what runs on them.
 
+mod agent;
 pub mod announcer;
 pub mod chunk;
 pub mod coordinator;
@@ -7,6 +8,7 @@ pub mod dht;
 pub mod discovery;
 pub mod download;
 pub mod event;
+pub mod greeter;
 mod hops;
 pub mod listener;
 pub mod local;

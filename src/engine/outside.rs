@@ -1,6 +1,7 @@
 //! What connects a run with others: who it is, where it listens, and where peers are. It is the same
 //! before and after the torrent behind an info-hash is known.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -10,6 +11,7 @@ use crate::engine::announcer::{Announcer, Patience};
 use crate::engine::dht::Entry;
 use crate::engine::discovery::Discovery;
 use crate::engine::event::Event;
+use crate::engine::greeter::Greeter;
 use crate::engine::listener::Listener;
 use crate::error::Fatal;
 use crate::limits::{EVENTS_QUEUED_MAX, NUMWANT};
@@ -19,7 +21,9 @@ use crate::policy::origins::Origin;
 use crate::policy::peer_book::PeerBook;
 use crate::policy::tiers::Tiers;
 use crate::protocol::handshake::Handshake;
-use crate::protocol::tracker::AnnounceRequest;
+use crate::protocol::tracker::{AnnounceRequest, Scheme};
+use crate::protocol::url::shown;
+use crate::system::route::Route;
 use crate::units::{InfoHash, PeerId};
 
 /// How the peer id begins (BEP 20): `-RU`, the version's four digits, `-`.
@@ -27,10 +31,8 @@ const PEER_ID_PREFIX: &[u8; 8] = b"-RU0100-";
 
 /// Doors and addresses.
 pub struct Outside {
-    /// What we say first to any peer.
-    pub handshake: Handshake,
-    /// Whether what passes between peers is encrypted.
-    pub encryption: Encryption,
+    /// How peers are met.
+    pub greeter: Greeter,
     /// Where peers are.
     pub discovery: Discovery,
     /// Where peers come, if they can.
@@ -63,6 +65,8 @@ pub struct Directions<'a> {
     pub dht: Option<&'a Entry>,
     /// Whether what passes between peers is encrypted.
     pub encryption: Encryption,
+    /// By which way everything leaves.
+    pub route: &'a Arc<Route>,
 }
 
 impl Outside {
@@ -75,13 +79,15 @@ impl Outside {
         plan: &Plan,
         rng: &mut fastrand::Rng,
     ) -> Result<Self, Fatal> {
-        let Directions { info_hash, tiers, private, peers, ports, port, local, dht, encryption } =
+        let directions = directions.as_far_as_the_way_leads();
+        let Directions { info_hash, private, peers, ports, port, encryption, route, .. } =
             directions;
-        let tiers = Tiers::new(tiers, rng);
+        let tiers = Tiers::new(&usable(directions.tiers, route), rng);
         let announcer = match tiers.width() {
             0 => None,
             width => {
-                let announcer = Announcer::spawn(plan.announcers.min(width), Patience::default());
+                let announcer =
+                    Announcer::spawn(plan.announcers.min(width), Patience::default(), route);
                 let mut announcer =
                     announcer.map_err(|error| Fatal::System("start a thread", error))?;
                 announcer.limit_farewells(plan.farewells);
@@ -89,7 +95,7 @@ impl Outside {
             }
         };
         let (report, events) = bounded(EVENTS_QUEUED_MAX);
-        let listener = ports.and_then(|ports| listen(ports, &report));
+        let listener = ports.and_then(|ports| listen(ports, route, &report));
         let peer_id = peer_id(rng);
         let announce = AnnounceRequest {
             info_hash,
@@ -103,19 +109,20 @@ impl Outside {
             numwant: NUMWANT,
             tracker_id: None,
         };
-        let mut discovery = Discovery::new(announcer, tiers, announce);
+        let mut discovery = Discovery::new(announcer, tiers, announce, route);
         discovery.book = PeerBook::new(encryption);
         discovery.is_private(private);
         discovery.hear(Origin::User, peers, Instant::now());
-        if local && listener.is_some() {
+        if directions.local && listener.is_some() {
             discovery.look_around();
         }
-        if let Some(entry) = dht {
+        if let Some(entry) = directions.dht {
             discovery.enter_dht(entry, listener.as_ref().map(Listener::port));
         }
         let dht = discovery.dht_port().is_some();
         let handshake = Handshake { info_hash, peer_id, fast: true, extended: true, dht };
-        Ok(Self { handshake, encryption, discovery, listener, report, events })
+        let greeter = Greeter { handshake, encryption, route: Arc::clone(route) };
+        Ok(Self { greeter, discovery, listener, report, events })
     }
 
     /// Nobody is there to be asked, and nobody will come.
@@ -129,9 +136,36 @@ impl Outside {
     }
 }
 
+impl Directions<'_> {
+    /// Through a proxy nobody can come, and no datagram goes; one address alone is not enough to look
+    /// around from.
+    fn as_far_as_the_way_leads(self) -> Self {
+        if self.route.proxy().is_some() {
+            info!(
+                "through a proxy: nobody can connect to us; no DHT, no peers on the local network"
+            );
+            return Self { ports: None, local: false, dht: None, ..self };
+        }
+        Self { local: self.local && !self.route.is_one_address(), ..self }
+    }
+}
+
+/// The trackers that can be asked.
+fn usable(tiers: &[Vec<String>], route: &Route) -> Vec<Vec<String>> {
+    let is_usable = |url: &&String| {
+        let asked = route.proxy().is_none() || Scheme::of(url) != Some(Scheme::Udp);
+        if !asked {
+            warn!("{}: not asked, UDP does not go through a proxy", shown(url));
+        }
+        asked
+    };
+    let usable = |tier: &Vec<String>| tier.iter().filter(is_usable).cloned().collect();
+    tiers.iter().map(usable).collect()
+}
+
 /// Lets peers come. That nobody can is no reason not to download.
-fn listen(ports: &[u16], report: &Sender<Event>) -> Option<Listener> {
-    match Listener::spawn(ports.iter().copied(), report.clone()) {
+fn listen(ports: &[u16], route: &Route, report: &Sender<Event>) -> Option<Listener> {
+    match Listener::spawn(ports.iter().copied(), route, report.clone()) {
         Ok(listener) => {
             let port = listener.port();
             match ports.first() {

@@ -7,7 +7,8 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::engine::event::Event;
-use crate::engine::session::{self, Shared, Visit};
+use crate::engine::greeter::Visit;
+use crate::engine::session::{self, Shared};
 use crate::limits::SESSION_STACK_BYTES;
 use crate::units::{Count, SessionId};
 

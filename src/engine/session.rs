@@ -6,8 +6,7 @@
 //! Under a rate limit a session that has something to read first gets in line for a quantum of
 //! bytes. Until its turn it leaves the socket alone, and TCP holds the rest; all else goes on.
 
-use std::net::{SocketAddr, TcpStream};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -15,22 +14,19 @@ use log::debug;
 
 use crate::engine::chunk::{Chunk, ChunkPool, ToWriter};
 use crate::engine::event::{Ended, Event};
+use crate::engine::greeter::{Greeter, Visit};
 use crate::engine::upload::{Given, Stopped, Uploads};
-use crate::limits::{
-    CACHE_LINE_BYTES, CHUNK_LENGTH_BYTES, DIAL_TIMEOUT_MS, FULL_NAP_MS, HANDSHAKE_TIMEOUT_MS,
-};
+use crate::limits::{CACHE_LINE_BYTES, CHUNK_LENGTH_BYTES, FULL_NAP_MS};
 use crate::policy::bucket::Bucket;
 use crate::policy::conversation::{Conversation, Received, SessionEnd};
-use crate::policy::encryption::{Encryption, Wire};
 use crate::policy::swarm::Swarm;
 use crate::protocol::handshake::Handshake;
 use crate::protocol::message::{Message, PIECE_HEADER_LENGTH};
 use crate::system::link::{self, Interest, Link, Waker};
+use crate::system::route::Route;
 use crate::text::Foreign;
 use crate::units::{Geometry, SessionId};
 
-const DIAL_TIMEOUT: Duration = Duration::from_millis(DIAL_TIMEOUT_MS as u64);
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT_MS as u64);
 const FULL_NAP: Duration = Duration::from_millis(FULL_NAP_MS);
 
 /// A message that is longer does not fit into a chunk wherever it begins.
@@ -58,10 +54,8 @@ pub struct Shared {
     pub uploads: Uploads,
     /// A file that can't be read ends the run.
     pub reports: Sender<Event>,
-    /// What we say first.
-    pub handshake: Handshake,
-    /// Which peers that come are let in.
-    encryption: Encryption,
+    /// How peers are met.
+    greeter: Greeter,
     /// The limit for what peers send, if there is one. Its lock is never held with another.
     pub download: Option<Mutex<Bucket>>,
     /// The same for what is sent to them.
@@ -79,7 +73,7 @@ impl Shared {
         chunks: ChunkPool,
         (to_writer, reports): (Sender<ToWriter>, Sender<Event>),
         uploads: Uploads,
-        handshake: Handshake,
+        greeter: Greeter,
     ) -> Self {
         Self {
             swarm: Mutex::new(swarm),
@@ -90,18 +84,11 @@ impl Shared {
             to_writer,
             uploads,
             reports,
-            handshake,
-            encryption: Encryption::default(),
+            greeter,
             download: None,
             upload: None,
             room_to_gather: link::room_to_gather(),
         }
-    }
-
-    /// The same, encrypted as the user wants it.
-    #[must_use]
-    pub fn encrypt(self, encryption: Encryption) -> Self {
-        Self { encryption, ..self }
     }
 
     /// The same under these limits (bytes a second).
@@ -134,6 +121,11 @@ impl Shared {
         result
     }
 
+    /// By which way everything leaves.
+    pub fn route(&self) -> &Arc<Route> {
+        &self.greeter.route
+    }
+
     /// The waker of a thread of the pool.
     pub fn waker(&self, thread: usize) -> Option<&Waker> {
         self.wakers.get(thread)
@@ -158,16 +150,6 @@ pub(super) fn with_bucket<T>(bucket: &Mutex<Bucket>, change: impl FnOnce(&mut Bu
     change(&mut bucket.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Whom a session is with.
-pub struct Visit {
-    /// Where the peer is.
-    pub address: SocketAddr,
-    /// The connection, if it was the peer who came.
-    pub came: Option<TcpStream>,
-    /// How it is dialled otherwise.
-    pub wire: Wire,
-}
-
 /// Talks with a peer until there is a reason to end.
 pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> Ended {
     let (address, dialled) = (visit.address, visit.came.is_none());
@@ -180,7 +162,7 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
             let how = if link.is_encrypted() { ", encrypted" } else { "" };
             debug!("{address}: connected{how}");
             let geometry = shared.with_swarm(|swarm| swarm.geometry());
-            let ours = &shared.handshake;
+            let ours = &shared.greeter.handshake;
             let mut conversation =
                 Conversation::new(session, geometry, ours, &theirs, Instant::now());
             conversation.is_at(address, dialled);
@@ -215,29 +197,6 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
     ended
 }
 
-/// Connects, if it was not the peer who did, and shakes hands.
-///
-/// # Errors
-/// There is nobody, or nobody for this torrent.
-pub fn greet(
-    ours: &Handshake,
-    encryption: Encryption,
-    visit: Visit,
-) -> Result<(Link, Handshake), SessionEnd> {
-    match visit.came {
-        None => {
-            let mut link = Link::dial(visit.address, DIAL_TIMEOUT)?;
-            let theirs = link.shake_hands(ours, visit.wire, HANDSHAKE_TIMEOUT)?;
-            Ok((link, theirs))
-        }
-        Some(stream) => {
-            let mut link = Link::accept(stream)?;
-            let theirs = link.be_greeted(ours, encryption, HANDSHAKE_TIMEOUT)?;
-            Ok((link, theirs))
-        }
-    }
-}
-
 /// The same, unless there is a session with this peer already.
 fn meet(
     shared: &Shared,
@@ -245,7 +204,7 @@ fn meet(
     visit: Visit,
 ) -> Result<(Link, Handshake), SessionEnd> {
     let host = visit.address.ip();
-    let (link, theirs) = greet(&shared.handshake, shared.encryption, visit)?;
+    let (link, theirs) = shared.greeter.meet(visit)?;
     if !shared.with_swarm(|swarm| swarm.meet(session, theirs.peer_id, host)) {
         return Err(SessionEnd::Double);
     }

@@ -16,9 +16,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, info, warn};
 use ureq::config::Config;
 use ureq::http::{Response, Uri, header};
-use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Body, Error, Proxy};
+use ureq::{Agent, Body, Error};
 
+use crate::engine::agent;
 use crate::engine::chunk::ToWriter;
 use crate::engine::hops::{Hops, USER_AGENT, is_near};
 use crate::engine::session::{Shared, with_bucket};
@@ -36,6 +36,7 @@ use crate::protocol::tracker::TrackerError;
 use crate::protocol::url::shown;
 use crate::protocol::web_seed::{Head, MirrorError, Part, file_url};
 use crate::system::buffer::Buffer;
+use crate::system::route::Route;
 use crate::system::storage::layout::{Layout, Segment};
 use crate::units::Bytes;
 
@@ -147,12 +148,13 @@ impl Worker {
         site: &Site,
         (is_over, _here): (Receiver<Infallible>, Sender<Infallible>),
     ) -> Self {
-        let hops = Hops::default();
+        let route = shared.route();
+        let hops = Hops::new(route);
         let is_limited = shared.download.is_some();
         Self {
             shared: Arc::clone(shared),
-            near: agent(&hops, is_limited, None),
-            far: agent(&hops, is_limited, Proxy::try_from_env()),
+            near: agent(&hops, is_limited, route, true),
+            far: agent(&hops, is_limited, route, false),
             hops,
             is_over,
             _here,
@@ -363,12 +365,12 @@ impl Worker {
 }
 
 /// An agent for one request at a time. Its connections are kept for the next one.
-fn agent(hops: &Hops, is_limited: bool, proxy: Option<Proxy>) -> Agent {
+fn agent(hops: &Hops, is_limited: bool, route: &Arc<Route>, near: bool) -> Agent {
     let ms = |ms: u32| Some(Duration::from_millis(u64::from(ms)));
     // What is read ahead under a limit was not allowed.
     let input = if is_limited { MIRROR_INPUT_LIMITED_BYTES } else { MIRROR_INPUT_BYTES };
     let config = Config::builder()
-        .proxy(proxy)
+        .proxy(agent::proxy(route, near))
         .user_agent(USER_AGENT)
         .accept_encoding("identity")
         .http_status_as_error(false)
@@ -385,7 +387,7 @@ fn agent(hops: &Hops, is_limited: bool, proxy: Option<Proxy>) -> Agent {
         .timeout_per_read(ms(MIRROR_READ_TIMEOUT_MS))
         .timeout_per_write(ms(MIRROR_SEND_TIMEOUT_MS))
         .build();
-    Agent::with_parts(config, DefaultConnector::new(), hops.clone())
+    agent::agent(config, hops.clone(), route)
 }
 
 /// Whether the answer's body begins with that part.

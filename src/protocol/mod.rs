@@ -15,6 +15,7 @@ pub mod names;
 pub mod node_file;
 pub mod node_id;
 pub mod resume;
+pub mod socks;
 pub mod tracker;
 pub mod tracker_http;
 pub mod tracker_udp;

@@ -24,6 +24,7 @@ use crate::policy::encryption::{Encryption, Wire};
 use crate::protocol::handshake::{HANDSHAKE_LENGTH, Handshake, PROTOCOL_LENGTH};
 use crate::protocol::mse::dh::{PRIVATE_LENGTH, PrivateKey};
 use crate::protocol::mse::{Broken, Ciphers, Exchange};
+use crate::system::route::Route;
 
 /// Ends a session's sleep from another thread. Rings before a sleep end it at once; any number of
 /// rings count as one.
@@ -115,13 +116,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects.
+    /// Connects by this way.
     ///
     /// # Errors
     /// [`SessionEnd::Unreachable`], after `timeout` at the latest.
-    pub fn dial(address: SocketAddr, timeout: Duration) -> Result<Self, SessionEnd> {
+    pub fn dial(route: &Route, address: SocketAddr, timeout: Duration) -> Result<Self, SessionEnd> {
         let dial = || {
-            let stream = TcpStream::connect_timeout(&address, timeout)?;
+            let stream = route.dial_peer(address, timeout)?;
             stream.set_nodelay(true)?;
             Ok(Self { stream, ciphers: None })
         };
@@ -411,7 +412,8 @@ mod tests {
 
     fn pair() -> (Link, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let link = Link::dial(listener.local_addr().unwrap(), Duration::from_secs(5)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let link = Link::dial(&Route::default(), address, Duration::from_secs(5)).unwrap();
         (link, listener.accept().unwrap().0)
     }
 

@@ -4,6 +4,7 @@ pub mod allowance;
 pub mod buffer;
 pub mod link;
 pub mod resume;
+pub mod route;
 pub mod sandbox;
 pub mod signals;
 pub mod storage;

@@ -10,6 +10,7 @@ pub mod peer;
 pub mod program;
 pub mod scratch;
 pub mod seeder;
+pub mod socks;
 pub mod torrent;
 pub mod tracker;
 pub mod veil;

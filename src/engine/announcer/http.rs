@@ -1,14 +1,14 @@
 //! Owns the blocking side of HTTP trackers: one GET with every wait bounded (BEP 3, BEP 7, BEP 23).
 
 use std::io::{ErrorKind, Read};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ureq::config::Config;
 use ureq::http::Uri;
-use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Error, Proxy};
+use ureq::{Agent, Error};
 
 use super::Patience;
+use crate::engine::agent;
 use crate::engine::hops::{Hops, USER_AGENT, is_near};
 use crate::limits::{
     TRACKER_HEAD_MAX_BYTES, TRACKER_INPUT_BYTES, TRACKER_OUTPUT_BYTES, TRACKER_REDIRECTS_MAX,
@@ -16,6 +16,7 @@ use crate::limits::{
 };
 use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, TrackerError};
 use crate::protocol::tracker_http::{announce_url, parse_reply};
+use crate::system::route::Route;
 use crate::text::Foreign;
 
 /// Held by the one announce whose answer is longer than usual.
@@ -27,13 +28,14 @@ pub(super) fn announce(
     base: &str,
     request: &AnnounceRequest,
     patience: &Patience,
+    route: &Arc<Route>,
 ) -> Result<AnnounceReply, TrackerError> {
     let url = announce_url(base, request)?;
     let uri = Uri::try_from(url).map_err(|_| TrackerError::BadUrl)?;
     if uri.host().is_none_or(str::is_empty) {
         return Err(TrackerError::BadUrl);
     }
-    let mut response = agent(patience, &uri).get(uri).call()?;
+    let mut response = agent(patience, route, &uri).get(uri).call()?;
     let mut reader = response.body_mut().as_reader();
     // Decoded bytes are counted: a gzip bomb ends here too. Memory is taken when it is first used; a
     // list that grows would take more of it.
@@ -62,9 +64,9 @@ pub(super) fn announce(
 /// An agent for one announce to `tracker`: trackers are asked too rarely for connections to be
 /// kept. It sends Host, User-Agent, Accept and Accept-Encoding and nothing else, since some trackers
 /// refuse what they don't expect.
-fn agent(patience: &Patience, tracker: &Uri) -> Agent {
+fn agent(patience: &Patience, route: &Arc<Route>, tracker: &Uri) -> Agent {
     let config = Config::builder()
-        .proxy(if is_near(tracker) { None } else { Proxy::try_from_env() })
+        .proxy(agent::proxy(route, is_near(tracker)))
         .user_agent(USER_AGENT)
         .http_status_as_error(false)
         .max_redirects(TRACKER_REDIRECTS_MAX)
@@ -84,7 +86,7 @@ fn agent(patience: &Patience, tracker: &Uri) -> Agent {
         .timeout_recv_response(Some(patience.receive))
         .timeout_recv_body(Some(patience.receive))
         .build();
-    Agent::with_parts(config, DefaultConnector::new(), Hops::default())
+    agent::agent(config, Hops::new(route), route)
 }
 
 impl From<Error> for TrackerError {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, TrackerError};
 use crate::protocol::tracker_udp::{
     Target, announce_request, connect_request, parse_announce, parse_connect,
 };
+use crate::system::route::Route;
 
 /// The connection ids that trackers gave us, by address, and when. The lock is held for a look-up
 /// only.
@@ -29,22 +30,27 @@ impl Connections {
         url: &str,
         request: &AnnounceRequest,
         patience: &Patience,
+        route: &Route,
     ) -> Result<AnnounceReply, TrackerError> {
         let deadline = Instant::now() + patience.total;
         let target = Target::of(url)?;
-        let addresses = resolve(target.host, target.port, patience.resolve)?;
+        let mut addresses = resolve(target.host, target.port, patience.resolve)?;
+        addresses.retain(|address| route.allows(address.ip()));
+        if addresses.is_empty() {
+            return Err(TrackerError::Resolve);
+        }
         let announce = Announce { request, url_data: target.url_data };
         // An id that is known saves a round trip. The tracker may have forgotten it: then it says
         // so or says nothing, and a new one is asked for.
         if let Some((address, id)) = addresses.iter().find_map(|a| Some((*a, self.known(*a)?))) {
             let [first_wait, ..] = patience.udp_waits;
-            let mut link = Link::open(address, deadline)?;
+            let mut link = Link::open(route, address, deadline)?;
             match announce.send(&mut link, id, &[first_wait]) {
                 Err(TrackerError::Refused(_) | TrackerError::Timeout) => self.forget(address),
                 outcome => return outcome,
             }
         }
-        let (mut link, id) = connect(&addresses, patience, deadline)?;
+        let (mut link, id) = connect(route, &addresses, patience, deadline)?;
         self.remember(link.address, id);
         announce.send(&mut link, id, &patience.udp_waits)
     }
@@ -79,6 +85,7 @@ fn is_alive(since: Instant) -> bool {
 /// Asks the addresses in turn for a connection id, so that one that is dead does not use up the
 /// time of the others. Their sockets stay open: an answer that comes late still counts.
 fn connect(
+    route: &Route,
     addresses: &[SocketAddr],
     patience: &Patience,
     deadline: Instant,
@@ -86,7 +93,7 @@ fn connect(
     let mut error = TrackerError::Timeout;
     let mut links = Vec::new();
     for address in addresses {
-        match Link::open(*address, deadline) {
+        match Link::open(route, *address, deadline) {
             Ok(link) => links.push(link),
             Err(why) => error = why,
         }
@@ -149,12 +156,8 @@ struct Link {
 }
 
 impl Link {
-    fn open(address: SocketAddr, deadline: Instant) -> Result<Self, TrackerError> {
-        let socket = if address.is_ipv6() {
-            UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?
-        } else {
-            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?
-        };
+    fn open(route: &Route, address: SocketAddr, deadline: Instant) -> Result<Self, TrackerError> {
+        let socket = route.udp(address.is_ipv6(), 0)?;
         socket.connect(address)?;
         Ok(Self { socket, address, transaction: fastrand::u32(..), deadline, strays: 0 })
     }
@@ -194,6 +197,7 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     use std::thread;
@@ -224,7 +228,8 @@ mod tests {
         });
         let patience = patience(Duration::from_millis(200));
         let addresses = [silent_address, address];
-        let (link, id) = connect(&addresses, &patience, Instant::now() + LONG).unwrap();
+        let (link, id) =
+            connect(&Route::default(), &addresses, &patience, Instant::now() + LONG).unwrap();
         assert_eq!((link.address, id), (address, 7));
     }
 
@@ -240,7 +245,8 @@ mod tests {
             tracker.send_to(&answer, from).unwrap();
         });
         let patience = patience(Duration::from_millis(50));
-        let (_, id) = connect(&[address], &patience, Instant::now() + LONG).unwrap();
+        let (_, id) =
+            connect(&Route::default(), &[address], &patience, Instant::now() + LONG).unwrap();
         assert_eq!(id, 7);
     }
 
@@ -256,7 +262,7 @@ mod tests {
             }
         });
         let began = Instant::now();
-        let outcome = connect(&[address], &patience(LONG), began + LONG);
+        let outcome = connect(&Route::default(), &[address], &patience(LONG), began + LONG);
         over.store(true, SeqCst);
         assert_eq!(outcome.err(), Some(TrackerError::Timeout));
         assert!(began.elapsed() < LONG);

@@ -1,0 +1,177 @@
+//! What was typed about the ways to others, looked up and opened: peers, the DHT, ports, interfaces
+//! and proxies.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use log::warn;
+use ureq::ProxyProtocol;
+
+use crate::arguments::Arguments;
+use crate::engine::dht::{Entry, Keeper};
+use crate::error::Fatal;
+use crate::limits::PORT_TRIES_MAX;
+use crate::system::route::{Proxy, Route, Socks};
+
+const PORT_DEFAULT: u16 = 6881;
+
+/// Ways to others, as they were typed. They are looked up and opened before the process shuts itself
+/// in.
+pub struct Ways {
+    /// Where peers are.
+    pub peers: Vec<SocketAddr>,
+    /// Where the DHT is entered, if it is.
+    pub dht: Option<Entry>,
+    /// Where peers may come, the first that is free.
+    pub ports: Vec<u16>,
+    /// By which way everything leaves.
+    pub route: Arc<Route>,
+}
+
+impl Ways {
+    /// Looks up what was typed.
+    ///
+    /// # Errors
+    /// It can't be used, or is not found.
+    pub fn find(arguments: &Arguments) -> Result<Self, Fatal> {
+        let route = Arc::new(route(arguments)?);
+        let dht = arguments.dht.then(|| entry(arguments)).transpose()?;
+        let mut ways = Self { peers: Vec::new(), dht, ports: ports(arguments), route };
+        arguments.peers.iter().try_for_each(|peer| ways.add_peer(peer))?;
+        Ok(ways)
+    }
+
+    /// A peer more: `host:port`.
+    ///
+    /// # Errors
+    /// It is no such thing, or not found.
+    pub fn add_peer(&mut self, peer: &str) -> Result<(), Fatal> {
+        let (host, port) = peer.rsplit_once(':').unwrap_or((peer, ""));
+        let bare_v6 = host.contains(':') && !host.starts_with('[');
+        if host.is_empty() || bare_v6 || !port.parse().is_ok_and(|port: u16| port > 0) {
+            return Err(Fatal::Usage(format!("--peer takes ADDR:PORT, not {peer}")));
+        }
+        match peer.parse() {
+            Ok(address) => self.peers.push(address),
+            // Whom we want to talk to is not to be asked of anybody but the proxy.
+            Err(_) if self.route.proxy().is_some() => {
+                let why = format!("with --proxy a peer has an address, not a name: {host}");
+                return Err(Fatal::Usage(why));
+            }
+            Err(_) => {
+                let found = peer.to_socket_addrs();
+                let found = found.map_err(|error| Fatal::NameResolution(peer.to_owned(), error));
+                self.peers.extend(found?);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn entry(arguments: &Arguments) -> Result<Entry, Fatal> {
+    let open = |path: &std::path::PathBuf| {
+        Keeper::open(path).map_err(|error| Fatal::FileIo("open", path.clone(), error))
+    };
+    let keeper = arguments.dht_file.as_ref().map(open).transpose()?;
+    Ok(Entry { nodes: arguments.dht_nodes.clone(), keeper })
+}
+
+/// The way that everything takes.
+fn route(arguments: &Arguments) -> Result<Route, Fatal> {
+    let mut route = Route::default().over(arguments.families);
+    if let Some(interface) = &arguments.interface {
+        let refused =
+            |error| Fatal::Usage(format!("--interface {interface} can't be used: {error}"));
+        route = route.from_interface(interface).map_err(refused)?;
+    }
+    match &arguments.proxy {
+        Some(url) => Ok(route.through(proxy(url)?)),
+        None => Ok(route),
+    }
+}
+
+/// A proxy, as it was typed. Its name is looked up here; whatever it leads to, by the proxy.
+fn proxy(url: &str) -> Result<Proxy, Fatal> {
+    let refused = || {
+        let why = "--proxy takes socks5://HOST:PORT or http://HOST:PORT, with NAME:PASSWORD@ before HOST \
+                   if they are wanted";
+        Fatal::Usage(why.to_owned())
+    };
+    // A SOCKS5 proxy can be told names: nobody else is to hear them.
+    let url = match url.strip_prefix("socks5://") {
+        Some(rest) => format!("socks5h://{rest}"),
+        None => url.to_owned(),
+    };
+    // Without a scheme it would be taken for one of HTTP.
+    let url = Some(url).filter(|url| url.contains("://")).ok_or_else(refused)?;
+    let parsed = ureq::Proxy::new(&url).map_err(|_| refused())?;
+    let socks = match parsed.protocol() {
+        ProxyProtocol::Socks5h => {
+            let place = format!("{}:{}", parsed.host(), parsed.port());
+            let found = place.to_socket_addrs();
+            let servers = found.map_err(|error| Fatal::NameResolution(place.clone(), error))?;
+            let login = parsed.username().zip(parsed.password());
+            let login = login.map(|(name, password)| (name.to_owned(), password.to_owned()));
+            Some(Socks { servers: servers.collect(), login })
+        }
+        ProxyProtocol::Http | ProxyProtocol::Https => {
+            warn!("peers are not reached through a proxy for HTTP: only trackers and mirrors are");
+            None
+        }
+        _ => return Err(refused()),
+    };
+    Ok(Proxy { url, socks })
+}
+
+/// The one that was typed, those after it, and any.
+fn ports(arguments: &Arguments) -> Vec<u16> {
+    let first = arguments.port.unwrap_or(PORT_DEFAULT);
+    (first..=first.saturating_add(PORT_TRIES_MAX - 1)).chain([0]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Status;
+
+    fn ways() -> Ways {
+        Ways { peers: Vec::new(), dht: None, ports: Vec::new(), route: Arc::default() }
+    }
+
+    #[test]
+    fn peers_are_addresses_with_a_port() {
+        let mut ways = ways();
+        ways.add_peer("127.0.0.1:1").unwrap();
+        ways.add_peer("[::1]:2").unwrap();
+        let expected = ["127.0.0.1:1", "[::1]:2"].map(|peer| peer.parse().unwrap());
+        assert_eq!(ways.peers, expected);
+        for peer in ["127.0.0.1", "127.0.0.1:0", ":", "", "x:y", "::1"] {
+            let status = ways.add_peer(peer).unwrap_err().status();
+            assert_eq!(status, Status::BadOption, "{peer}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_told_apart() {
+        let socks = proxy("socks5://me:secret@127.0.0.1:9050").unwrap();
+        assert_eq!(socks.url, "socks5h://me:secret@127.0.0.1:9050", "names are looked up there");
+        let expected = Socks {
+            servers: vec![([127, 0, 0, 1], 9050).into()],
+            login: Some(("me".to_owned(), "secret".to_owned())),
+        };
+        assert_eq!(socks.socks, Some(expected));
+        assert_eq!(proxy("http://127.0.0.1:3128").unwrap().socks, None);
+        for url in ["socks4://127.0.0.1:1", "ftp://127.0.0.1:1", "socks5://", "127.0.0.1:1", ""] {
+            assert_eq!(proxy(url).unwrap_err().status(), Status::BadOption, "{url}");
+        }
+    }
+
+    #[test]
+    fn names_are_not_looked_up_beside_a_proxy() {
+        let mut ways = ways();
+        let route = Route::default().through(proxy("socks5://127.0.0.1:9").unwrap());
+        ways.route = Arc::new(route);
+        assert_eq!(ways.add_peer("localhost:1").unwrap_err().status(), Status::BadOption);
+        ways.add_peer("192.0.2.1:1").unwrap();
+    }
+}
