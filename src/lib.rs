@@ -17,7 +17,7 @@
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, url, web_seed, lsd, magnet, metainfo,
 //!                           handshake, message, extension, metadata, tracker, tracker_http, tracker_udp,
 //!                           exchange, resume, mse, node_id, krpc, node_file, socks
-//! 0  limits units bitfield text error stopwatch
+//! 0  limits units bitfield order text error stopwatch
 //! ```
 
 pub mod arguments;
@@ -26,6 +26,7 @@ pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod limits;
+pub mod order;
 pub mod policy;
 pub mod progress;
 pub mod protocol;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::limits::{SUSPECT_BLOCKS_MAX, SUSPECT_PIECES_MAX};
+use crate::order::sort_by_key;
 use crate::units::{PieceIndex, SessionId};
 
 /// SHA-1 of one block.
@@ -61,7 +62,7 @@ impl Blame {
             digests.get(*number).is_some_and(|right| right != digest)
         });
         let mut guilty: Vec<SessionId> = wrong.map(|(_, by, _)| *by).collect();
-        guilty.sort_unstable();
+        sort_by_key(&mut guilty, |who| *who);
         guilty.dedup();
         guilty
     }

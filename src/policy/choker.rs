@@ -16,6 +16,7 @@ use crate::limits::{
     CHOKE_ROUND_MS, OPTIMISTIC_MS, OPTIMISTIC_SLOTS_MAX, SEED_TURN_MS, UPLOAD_SLOTS_MAX,
     UPLOAD_SLOTS_MIN,
 };
+use crate::order::sort_by_key;
 use crate::units::SessionId;
 
 const ROUND: Duration = Duration::from_millis(CHOKE_ROUND_MS as u64);
@@ -153,7 +154,7 @@ impl Choker {
 
     /// Draws one of those that wait.
     fn draw(&mut self, peers: &mut [&Candidate]) -> Option<SessionId> {
-        peers.sort_by_key(|peer| peer.session);
+        sort_by_key(peers, |peer| peer.session);
         let waiting = peers.iter().filter(|peer| !peer.unchoked);
         let lots = waiting.flat_map(|peer| {
             let lots = if peer.is_new() { NEWCOMER_LOTS } else { 1 };
@@ -199,7 +200,7 @@ impl Round<'_> {
         place: impl Fn(&Candidate) -> P,
     ) {
         let mut fit: Vec<&Candidate> = self.left.iter().copied().filter(|peer| may(peer)).collect();
-        fit.sort_by_key(|peer| place(peer));
+        sort_by_key(&mut fit, |peer| place(peer));
         self.chosen.extend(fit.iter().take(count.min(self.open())).map(|peer| peer.session));
         self.left.retain(|peer| !self.chosen.contains(&peer.session));
     }

@@ -13,6 +13,7 @@ use crate::limits::{
     ANNOUNCED_NODES_MAX, BUCKET_NODES_MAX, DHT_QUERY_SLOW_MS, LOOKUP_ALPHA_MAX,
     LOOKUP_CANDIDATES_MAX, LOOKUP_IN_FLIGHT_MAX, LOOKUP_QUERIES_MAX,
 };
+use crate::order::sort_by_key;
 use crate::policy::reach::network_of;
 use crate::policy::routing::fits;
 use crate::protocol::krpc::Contact;
@@ -218,7 +219,7 @@ impl Lookup {
         });
         let mut closest: Vec<_> = tokens.collect();
         // Those that count come first if there are too many.
-        closest.sort_by_key(|(counts, ..)| !counts);
+        sort_by_key(&mut closest, |(counts, ..)| !counts);
         closest.truncate(ANNOUNCED_NODES_MAX);
         closest.into_iter().map(|(_, address, token)| (address, token)).collect()
     }

@@ -192,7 +192,8 @@ impl Gathering {
             return Outcome::Whole(std::mem::take(&mut self.bytes));
         }
         let brought = |part: &Part| if let Part::Here(who) = part { Some(*who) } else { None };
-        let who: BTreeSet<SessionId> = self.parts.iter().filter_map(brought).collect();
+        let mut who = BTreeSet::new();
+        who.extend(self.parts.iter().filter_map(brought));
         self.restart(now);
         match (who.len(), who.first()) {
             (1, Some(liar)) => {

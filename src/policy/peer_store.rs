@@ -118,7 +118,7 @@ impl PeerStore {
         let shift = before.distance(after);
         let torrents = std::mem::take(&mut self.torrents);
         let moved = torrents.into_iter().map(|(distance, peers)| (distance.moved_by(shift), peers));
-        self.torrents = moved.collect();
+        self.torrents.extend(moved);
     }
 }
 

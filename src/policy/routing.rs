@@ -13,6 +13,7 @@ use crate::limits::{
     BUCKET_NODES_MAX, BUCKET_SPARES_MAX, BUCKETS_MAX, NODE_FAILURES_MAX, NODE_GOOD_S,
     NODE_PAUSE_MAX_S, NODE_PAUSE_MIN_S,
 };
+use crate::order::sort_by_key;
 use crate::policy::reach::{is_local, network_of};
 use crate::protocol::krpc::Contact;
 use crate::protocol::node_id::NodeId;
@@ -236,7 +237,7 @@ impl Table {
             let room = count - fitting.len();
             let misfits = closest.into_iter().filter(|contact| !fits(contact));
             fitting.extend(misfits.take(room));
-            fitting.sort_unstable_by_key(|contact| contact.id.distance(target));
+            sort_by_key(&mut fitting, |contact| contact.id.distance(target));
             closest = fitting;
         }
         closest
@@ -302,7 +303,7 @@ fn sorted<'a, K: Ord>(
     key: impl Fn(&Node) -> K,
 ) -> Vec<Contact> {
     let mut nodes: Vec<&Node> = nodes.collect();
-    nodes.sort_unstable_by_key(|node| key(node));
+    sort_by_key(&mut nodes, |node| key(node));
     nodes.iter().take(count).map(|node| node.contact).collect()
 }
 

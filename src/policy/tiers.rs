@@ -17,6 +17,7 @@ use crate::limits::{
     ANNOUNCE_MIN_INTERVAL_DEFAULT_S, ANNOUNCE_PAUSE_MAX_S, ANNOUNCE_PAUSE_REFUSED_S,
     ANNOUNCE_PAUSE_START_S, TIERS_MAX, TRACKERS_MAX,
 };
+use crate::order::sort_by_key;
 use crate::protocol::tracker::{AnnounceReply, Event, Scheme, TrackerError};
 
 /// One of the trackers of a [`Tiers`].
@@ -249,7 +250,7 @@ impl Tiers {
                 None => causes.push((1, cause)),
             }
         }
-        causes.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+        sort_by_key(&mut causes, |(count, _)| std::cmp::Reverse(*count));
         let mut unit =
             causes.first().map_or("", |(n, _)| if *n == 1 { " tracker" } else { " trackers" });
         let parts: Vec<String> = causes

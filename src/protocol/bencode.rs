@@ -288,8 +288,11 @@ pub enum Item {
 impl Item {
     /// A dictionary of these entries, whatever their order.
     pub fn dict<K: AsRef<[u8]>>(entries: impl IntoIterator<Item = (K, Item)>) -> Self {
-        let entries = entries.into_iter();
-        Self::Dict(entries.map(|(key, item)| (key.as_ref().to_vec(), item)).collect())
+        let mut dict = BTreeMap::new();
+        for (key, item) in entries {
+            dict.insert(key.as_ref().to_vec(), item);
+        }
+        Self::Dict(dict)
     }
 
     /// A list of these items.
