@@ -180,7 +180,7 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
                 arrived: Vec::new(),
                 came: false,
                 nap_until: None,
-                full: false,
+                full: None,
                 giving: None,
                 turn: None,
                 brought: false,
@@ -237,8 +237,9 @@ struct Session<'a> {
     came: bool,
     /// What comes is left in the socket until then, to gather.
     nap_until: Option<Instant>,
-    /// The socket took no more: nothing is said until there is room again.
-    full: bool,
+    /// The socket took no more: nothing is said until there is room again. Whoever only takes is not
+    /// heard before that, or this moment.
+    full: Option<Instant>,
     /// Under a limit: when it may give next, and how much.
     giving: Option<Turn>,
     /// Under a limit: when it may read next. It is given back what it does not use of that.
@@ -274,12 +275,7 @@ impl Session<'_> {
             let nap = std::mem::take(&mut self.came).then(|| self.conversation.nap(room)).flatten();
             self.nap_until = nap.map(|nap| Instant::now() + nap);
         }
-        self.flush()?;
-        if self.full && self.nap_until.is_none() && self.conversation.only_gives() {
-            // What else it asks for changes nothing while what it asked for can't be sent.
-            self.nap_until = Some(Instant::now() + FULL_NAP);
-        }
-        Ok(())
+        self.flush()
     }
 
     /// Sleeps until there is a reason not to. Whether it is time to read.
@@ -292,12 +288,21 @@ impl Session<'_> {
         let to_write = to_give || may_say && !self.conversation.outbox().is_empty();
         let deadline = self.conversation.deadline();
         let deadline = wait.map_or(deadline, |wait| wait.min(deadline));
-        let interest = Interest { to_read: self.nap_until.is_none(), to_write };
-        let until = self.nap_until.map_or(deadline, |nap| nap.min(deadline));
+        // What else it asks for changes nothing while what it asked for can't be sent.
+        let full = self.full.filter(|_| self.conversation.only_gives());
+        let nap = self.nap_until.or(full);
+        let interest = Interest { to_read: nap.is_none(), to_write };
+        let until = nap.map_or(deadline, |nap| nap.min(deadline));
         let ready = self.link.wait(self.waker, interest, until);
         let ready = ready.map_err(|error| SessionEnd::Lost(error.kind()))?;
-        self.full &= !ready.writable;
-        Ok(ready.readable || self.nap_until.is_some_and(|nap| nap <= Instant::now()))
+        let now = Instant::now();
+        let rested = nap.is_some_and(|nap| nap <= now);
+        if ready.writable {
+            self.full = None;
+        } else if rested && self.full.is_some() {
+            self.full = Some(now + FULL_NAP);
+        }
+        Ok(ready.readable || rested)
     }
 
     /// Whether what is there may be read now. Under a limit it gets in line, and is let in later.
@@ -472,7 +477,7 @@ impl Session<'_> {
     }
 
     fn flush(&mut self) -> Result<(), SessionEnd> {
-        if self.full {
+        if self.full.is_some() {
             return Ok(());
         }
         let room = self.may_give();
@@ -481,7 +486,7 @@ impl Session<'_> {
                 if room > 0 {
                     self.end_giving(bytes);
                 }
-                self.full = full;
+                self.full = full.then(|| Instant::now() + FULL_NAP);
                 Ok(())
             }
             Err(Stopped::Session(end)) => Err(end),
