@@ -179,7 +179,11 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
     let local = !typed.contains("--no-lsd");
     let dht = !typed.contains("--no-dht");
     let dht_file = typed.opt_value_from_os_str("--dht-file", path).map_err(usage("--dht-file"))?;
-    let dht_nodes = typed.values_from_str("--dht-node").map_err(usage("--dht-node"))?;
+    let dht_nodes: Vec<String> =
+        typed.values_from_str("--dht-node").map_err(usage("--dht-node"))?;
+    if let Some(other) = dht_nodes.iter().find(|node| !is_place(node)) {
+        return Err(Fatal::Usage(format!("--dht-node takes HOST:PORT, not {other}")));
+    }
     if dht_nodes.len() > DHT_ENTRIES_MAX {
         return Err(Fatal::Usage(format!("--dht-node may be given {DHT_ENTRIES_MAX} times")));
     }
@@ -268,6 +272,12 @@ fn size(text: &str) -> Result<u64, String> {
     let number = digits.and_then(|digits| digits.parse::<u64>().ok());
     let bytes = number.and_then(|number| number.checked_mul(factor));
     bytes.ok_or_else(|| "a SIZE is a number with K, M or G behind it".to_owned())
+}
+
+/// Whether it is HOST:PORT.
+fn is_place(text: &str) -> bool {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+    port.and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0)
 }
 
 /// A mirror as it can be asked.

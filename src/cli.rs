@@ -212,7 +212,7 @@ fn fetch_link(
             torrent_bytes: info.len() as u64,
             measures: Measures::of_link(&info, &magnet.tiers).with_mirrors(&mirrors),
             announcers: asking.announcers,
-            dht: (false, asking.dht),
+            dht: (false, outside.discovery.dht_port().is_some()),
             ..needs
         };
         let plan = plan(ceiling, &Needs { peers: arguments.peers_max, ..needs })?;
@@ -227,6 +227,7 @@ fn fetch_link(
     drop(info);
     match known {
         Ok((metainfo, plan)) => {
+            outside.is_private(metainfo.private);
             fetch_torrent(arguments, metainfo, ways, plan, Some(outside), &signals, screen)
         }
         Err(fatal) => {
@@ -388,7 +389,7 @@ impl Ceiling {
 /// What memory is needed for, as far as it was typed.
 fn needs(arguments: &Arguments) -> Needs {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let dht = (arguments.dht, false);
+    let dht = (arguments.dht && arguments.proxy.is_none(), false);
     Needs { peers: arguments.peers_max, cores, dht, ..Needs::default() }
 }
 

@@ -34,7 +34,7 @@ pub enum Status {
     FileIo = 17,
     /// A directory can't be made.
     MakeDirectory = 18,
-    /// The name of a host given with `--peer` has no address.
+    /// The name of a host given with `--peer` or `--proxy` has no address.
     NameResolution = 19,
     /// The torrent file is not bencode.
     NotBencode = 25,
@@ -59,7 +59,7 @@ impl Status {
         (Self::CreateFile, "an output file can't be created, opened or cut"),
         (Self::FileIo, "reading or writing an output file failed"),
         (Self::MakeDirectory, "a directory can't be made"),
-        (Self::NameResolution, "a host given with --peer has no address"),
+        (Self::NameResolution, "a host given with --peer or --proxy has no address"),
         (Self::NotBencode, "the torrent file is not bencode"),
         (Self::BadTorrent, "the torrent is damaged, unsafe or of an unknown kind"),
         (Self::BadOption, "wrong options or arguments"),

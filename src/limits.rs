@@ -571,6 +571,10 @@ pub const DHT_DATAGRAMS_AT_ONCE_MAX: usize = 64;
 pub const DHT_ORDERS_MAX: usize = 128;
 /// The nodes are kept for another run this often, and at the end.
 pub const DHT_KEEP_MS: u64 = 10 * 60_000;
+/// Where it begins is looked up again after this long, if that was of no use,
+pub const DHT_AGAIN_MIN_MS: u64 = 10_000;
+/// and twice as long each time, but never later than this.
+pub const DHT_AGAIN_MAX_MS: u64 = 10 * 60_000;
 /// The stack of the nodes' thread: a datagram is read on it, and answered.
 pub const DHT_STACK_BYTES: usize = 96 << 10;
 /// Bytes of the file that nodes are kept in.
@@ -602,6 +606,8 @@ pub const PROXY_TIMEOUT_MS: u64 = 20_000;
 pub const PORT_TRIES_MAX: u16 = 10;
 /// Of so many threads of the pool one is kept for peers that come.
 pub const THREADS_FOR_ONE_GUEST_MAX: usize = 8;
+/// Bytes of an interface's name.
+pub const DEVICE_NAME_MAX_BYTES: usize = 15;
 /// Connections that wait to be looked at.
 pub const LISTEN_QUEUE_MAX: i32 = 128;
 /// Peers that came and wait for a free place.

@@ -11,6 +11,7 @@ use crate::arguments::Arguments;
 use crate::engine::dht::{Entry, Keeper};
 use crate::error::Fatal;
 use crate::limits::PORT_TRIES_MAX;
+use crate::protocol::socks::LOGIN_PART_MAX_BYTES;
 use crate::system::route::{Proxy, Route, Socks};
 
 const PORT_DEFAULT: u16 = 6881;
@@ -52,7 +53,13 @@ impl Ways {
             return Err(Fatal::Usage(format!("--peer takes ADDR:PORT, not {peer}")));
         }
         match peer.parse() {
-            Ok(address) => self.peers.push(address),
+            Ok(address) => {
+                let address: SocketAddr = address;
+                if !self.route.allows(address.ip()) {
+                    warn!("the peer {peer} is left out: such addresses are not used");
+                }
+                self.peers.push(address);
+            }
             // Whom we want to talk to is not to be asked of anybody but the proxy.
             Err(_) if self.route.proxy().is_some() => {
                 let why = format!("with --proxy a peer has an address, not a name: {host}");
@@ -73,7 +80,8 @@ fn entry(arguments: &Arguments) -> Result<Entry, Fatal> {
         Keeper::open(path).map_err(|error| Fatal::FileIo("open", path.clone(), error))
     };
     let keeper = arguments.dht_file.as_ref().map(open).transpose()?;
-    Ok(Entry { nodes: arguments.dht_nodes.clone(), keeper })
+    let typed = arguments.dht_nodes.clone();
+    Ok(Entry { typed, named: Vec::new(), keeper })
 }
 
 /// The way that everything takes.
@@ -85,13 +93,13 @@ fn route(arguments: &Arguments) -> Result<Route, Fatal> {
         route = route.from_interface(interface).map_err(refused)?;
     }
     match &arguments.proxy {
-        Some(url) => Ok(route.through(proxy(url)?)),
+        Some(url) => proxy(url, &route).map(|proxy| route.through(proxy)),
         None => Ok(route),
     }
 }
 
 /// A proxy, as it was typed. Its name is looked up here; whatever it leads to, by the proxy.
-fn proxy(url: &str) -> Result<Proxy, Fatal> {
+fn proxy(url: &str, route: &Route) -> Result<Proxy, Fatal> {
     let refused = || {
         let why = "--proxy takes socks5://HOST:PORT or http://HOST:PORT, with NAME:PASSWORD@ before HOST \
                    if they are wanted";
@@ -105,14 +113,24 @@ fn proxy(url: &str) -> Result<Proxy, Fatal> {
     // Without a scheme it would be taken for one of HTTP.
     let url = Some(url).filter(|url| url.contains("://")).ok_or_else(refused)?;
     let parsed = ureq::Proxy::new(&url).map_err(|_| refused())?;
+    parsed.uri().port_u16().ok_or_else(refused)?;
     let socks = match parsed.protocol() {
         ProxyProtocol::Socks5h => {
             let place = format!("{}:{}", parsed.host(), parsed.port());
             let found = place.to_socket_addrs();
             let servers = found.map_err(|error| Fatal::NameResolution(place.clone(), error))?;
-            let login = parsed.username().zip(parsed.password());
-            let login = login.map(|(name, password)| (name.to_owned(), password.to_owned()));
-            Some(Socks { servers: servers.collect(), login })
+            let password = parsed.password().unwrap_or_default().to_owned();
+            let login = parsed.username().map(|name| (name.to_owned(), password));
+            let is_long = |part: &String| part.len() > LOGIN_PART_MAX_BYTES;
+            if login.iter().any(|(name, password)| is_long(name) || is_long(password)) {
+                return Err(refused());
+            }
+            let servers: Vec<_> = servers.filter(|server| route.allows(server.ip())).collect();
+            if servers.is_empty() {
+                let why = format!("the proxy {place} has none of the addresses that are used");
+                return Err(Fatal::Usage(why));
+            }
+            Some(Socks { servers, login })
         }
         ProxyProtocol::Http | ProxyProtocol::Https => {
             warn!("peers are not reached through a proxy for HTTP: only trackers and mirrors are");
@@ -153,23 +171,32 @@ mod tests {
 
     #[test]
     fn proxies_are_told_apart() {
-        let socks = proxy("socks5://me:secret@127.0.0.1:9050").unwrap();
+        let any = Route::default();
+        let socks = proxy("socks5://me:secret@127.0.0.1:9050", &any).unwrap();
         assert_eq!(socks.url, "socks5h://me:secret@127.0.0.1:9050", "names are looked up there");
         let expected = Socks {
             servers: vec![([127, 0, 0, 1], 9050).into()],
             login: Some(("me".to_owned(), "secret".to_owned())),
         };
         assert_eq!(socks.socks, Some(expected));
-        assert_eq!(proxy("http://127.0.0.1:3128").unwrap().socks, None);
-        for url in ["socks4://127.0.0.1:1", "ftp://127.0.0.1:1", "socks5://", "127.0.0.1:1", ""] {
-            assert_eq!(proxy(url).unwrap_err().status(), Status::BadOption, "{url}");
+        assert_eq!(proxy("http://127.0.0.1:3128", &any).unwrap().socks, None);
+        for url in [
+            "socks4://127.0.0.1:1",
+            "ftp://127.0.0.1:1",
+            "socks5://",
+            "127.0.0.1:1",
+            "socks5://127.0.0.1",
+            "",
+        ] {
+            assert_eq!(proxy(url, &any).unwrap_err().status(), Status::BadOption, "{url}");
         }
     }
 
     #[test]
     fn names_are_not_looked_up_beside_a_proxy() {
         let mut ways = ways();
-        let route = Route::default().through(proxy("socks5://127.0.0.1:9").unwrap());
+        let route =
+            Route::default().through(proxy("socks5://127.0.0.1:9", &Route::default()).unwrap());
         ways.route = Arc::new(route);
         assert_eq!(ways.add_peer("localhost:1").unwrap_err().status(), Status::BadOption);
         ways.add_peer("192.0.2.1:1").unwrap();

@@ -59,6 +59,26 @@ fn a_link_that_names_nobody_is_found() {
 }
 
 #[test]
+fn the_dht_of_ipv6_is_one_as_well() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        return; // this machine has no IPv6
+    }
+    let mut nodes: Vec<Seeder> = Vec::new();
+    for number in 0..4 {
+        let first =
+            nodes.first().map_or("[::1]:9".to_owned(), |first| format!("[::1]:{}", first.port));
+        let case = Case::with_dht(torrent(&format!("over IPv6 {number}")));
+        case.seed();
+        nodes.push(Seeder::go_on(case, &[], &["-6", "--seed", "--dht-node", &first]));
+    }
+    let mut case = same(&nodes[2], "over IPv6 by link");
+    case.file = case.torrent.magnet().into();
+    let begin = format!("[::1]:{}", nodes[3].port);
+    case.complete(&[], &["--ipv6", "--dht-node", &begin]);
+    nodes.into_iter().for_each(|node| drop(node.stop()));
+}
+
+#[test]
 fn nodes_of_a_torrent_lead_to_its_peers() {
     let nodes = nodes("by torrent", 3);
     let mut case = same(&nodes[2], "of a torrent");

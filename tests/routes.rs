@@ -87,15 +87,28 @@ fn where_the_proxy_is_no_help_nothing_leaves() {
     let strict = Socks::start(Some(("me", "a secret")));
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let urls = [
-        format!("socks5://{}", strict.address()),
-        format!("socks5://me:wrong@{}", strict.address()),
-        format!("socks5://{closed}"),
-        format!("http://{closed}"),
+        (format!("socks5://{}", strict.address()), "wants a name and a password"),
+        (format!("socks5://me:wrong@{}", strict.address()), "not take the name or the password"),
+        (format!("socks5://{closed}"), "not reached: Connection refused"),
+        (format!("http://{closed}"), "only trackers and mirrors are"),
     ];
-    for url in urls {
+    for (url, why) in urls {
         let outcome = case.run(&[&peer], &["--proxy", &url, "--timeout", "1"]);
         outcome.assert_status(2);
         assert!(outcome.stderr.contains("no new piece for 1 s"), "{url}: {outcome:#?}");
+        assert!(outcome.stderr.contains(why), "{url}: {outcome:#?}");
+    }
+    // Where there is no mirror, or only a tracker that can't be asked, there is nothing to wait for.
+    let udp = Case::new(torrent("udp alone").tracked_by(&tracker.udp_url()));
+    let link = udp.torrent.magnet();
+    let mut by_link = Case::new(torrent("udp alone by link"));
+    by_link.file = link.into();
+    for (proxy, case, peers) in [
+        (format!("socks5://{}", strict.address()), &udp, &[][..]),
+        (format!("http://{closed}"), &udp, &[&peer][..]),
+        (format!("http://{closed}"), &by_link, &[&peer][..]),
+    ] {
+        case.run(peers, &["--proxy", &proxy]).assert_status(6);
     }
     assert_eq!((peer.record().connections, web.connections()), (0, 0));
     assert!(tracker.announces().is_empty() && strict.asked().is_empty());
@@ -103,12 +116,16 @@ fn where_the_proxy_is_no_help_nothing_leaves() {
 
 #[test]
 fn a_way_that_there_is_not_is_an_error() {
-    let refused: [&[&str]; 7] = [
+    let refused: [&[&str]; 11] = [
         &["--proxy", "socks4://127.0.0.1:1"],
         &["--proxy", "nonsense"],
         &["--proxy", "socks5://127.0.0.1:1", "--interface", "lo"],
         &["--proxy", "socks5://127.0.0.1:1", "--peer", "localhost:1"],
-        &["--interface", "nosuchinterface"],
+        &["--proxy", "socks5://127.0.0.1"],
+        &["-6", "--proxy", "socks5://127.0.0.1:1"],
+        &["--interface", "nosuch"],
+        &["--interface", ""],
+        &["--interface", "lo0123456789abcdef"],
         &["--interface", "192.0.2.77"],
         &["-6", "--interface", ADDRESS],
     ];

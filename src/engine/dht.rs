@@ -4,6 +4,7 @@
 //! Who may block: the thread waits at its sockets, and one that looks up names waits for a name
 //! server. What is found is told to whoever reads it; when nobody does, it is lost.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
@@ -13,14 +14,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, warn};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::engine::event::Found;
 use crate::limits::{
-    DHT_DATAGRAM_MAX_BYTES, DHT_DATAGRAMS_AT_ONCE_MAX, DHT_KEEP_MS, DHT_ORDERS_MAX,
-    DHT_STACK_BYTES, NODE_FILE_MAX_BYTES, RESOLVER_STACK_BYTES,
+    DHT_AGAIN_MAX_MS, DHT_AGAIN_MIN_MS, DHT_DATAGRAM_MAX_BYTES, DHT_DATAGRAMS_AT_ONCE_MAX,
+    DHT_KEEP_MS, DHT_ORDERS_MAX, DHT_STACK_BYTES, NODE_FILE_MAX_BYTES, RESOLVER_STACK_BYTES,
 };
 use crate::policy::dht::{Datagram, Dht, Setup};
 use crate::policy::origins::Origin;
@@ -31,6 +32,8 @@ use crate::system::route::{Families, Route};
 use crate::units::InfoHash;
 
 const KEEP: Duration = Duration::from_millis(DHT_KEEP_MS);
+const AGAIN_MIN: Duration = Duration::from_millis(DHT_AGAIN_MIN_MS);
+const AGAIN_MAX: Duration = Duration::from_millis(DHT_AGAIN_MAX_MS);
 
 /// Nodes that everybody knows, to begin with.
 const ROUTERS: [&str; 4] = [
@@ -43,10 +46,23 @@ const ROUTERS: [&str; 4] = [
 /// Where the DHT is entered.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
-    /// Nodes to begin with, as they were typed or as the torrent has them: `host:port`.
-    pub nodes: Vec<String>,
+    /// Nodes that the user typed: `host:port`. Those that everybody knows are not asked then.
+    pub typed: Vec<String>,
+    /// Nodes that the torrent names.
+    pub named: Vec<String>,
     /// Nodes of an earlier run.
     pub keeper: Option<Keeper>,
+}
+
+impl Entry {
+    /// Where to begin: the first time, or `again`, when that was of no use; and whether it is a node
+    /// that everybody knows. Those are not troubled by who knows others.
+    fn places(&self, knows_any: bool, again: bool) -> Vec<(&str, bool)> {
+        let own = self.typed.iter().chain(&self.named).map(|name| (name.as_str(), false));
+        let needed = again || !knows_any && self.named.is_empty();
+        let routers = ROUTERS.iter().filter(|_| needed && self.typed.is_empty());
+        own.chain(routers.map(|name| (*name, true))).collect()
+    }
 }
 
 /// The file that the nodes are kept in between two runs. It is opened before the process shuts
@@ -98,12 +114,16 @@ pub struct Nodes {
     orders: Sender<Order>,
     thread: Option<JoinHandle<()>>,
     port: u16,
+    /// Nobody sends here: when it is gone, nothing is looked up any more.
+    _here: Sender<Infallible>,
 }
 
 /// Wakes the thread.
 struct Bell {
     waker: Waker,
     over: AtomicBool,
+    /// The nodes of both families know good ones.
+    rooted: AtomicBool,
 }
 
 impl Nodes {
@@ -121,7 +141,7 @@ impl Nodes {
     ) -> io::Result<Self> {
         let kept = entry.keeper.as_ref().map(Keeper::read).unwrap_or_default();
         let knows = |kept: &Option<Kept>| kept.as_ref().is_some_and(|kept| !kept.nodes.is_empty());
-        let alone = entry.nodes.is_empty() && !knows(&kept.v4) && !knows(&kept.v6);
+        let knows_any = knows(&kept.v4) || knows(&kept.v6);
         let mut sides = Vec::new();
         for (family, kept) in [(Family::V4, kept.v4), (Family::V6, kept.v6)] {
             sides.extend(Side::open(family, kept, info_hash, port, route)?);
@@ -130,14 +150,16 @@ impl Nodes {
         let port = own.ok_or(io::ErrorKind::AddrNotAvailable)?.port();
         // Nobody waits to give an order: what there is no room for is lost.
         let (orders, queue) = bounded(DHT_ORDERS_MAX);
-        let bell = Arc::new(Bell { waker: Waker::new()?, over: AtomicBool::new(false) });
+        let (over, rooted) = (AtomicBool::new(false), AtomicBool::new(false));
+        let bell = Arc::new(Bell { waker: Waker::new()?, over, rooted });
         let keeper = entry.keeper.clone();
         let work = Work { sides, keeper, found, queue, info_hash, bell: Arc::clone(&bell) };
         let builder = thread::Builder::new().name("dht".into()).stack_size(DHT_STACK_BYTES);
         let thread = Some(builder.spawn(move || work.run())?);
         debug!("the nodes of the DHT are at port {port}");
-        let nodes = Self { bell, orders, thread, port };
-        nodes.look_up(entry.nodes.clone(), alone);
+        let (_here, ended) = bounded(0);
+        let nodes = Self { bell, orders, thread, port, _here };
+        nodes.look_up(entry.clone(), knows_any, ended);
         Ok(nodes)
     }
 
@@ -156,25 +178,30 @@ impl Nodes {
         order(&self.orders, &self.bell, Order::WantPeers);
     }
 
-    /// Looks up where to begin, on a thread of its own. Who knows any node does not trouble those that
-    /// everybody knows.
-    fn look_up(&self, nodes: Vec<String>, alone: bool) {
+    /// Looks up where to begin, on a thread of its own, and again after a while if that was of no use:
+    /// the network may have been gone.
+    fn look_up(&self, entry: Entry, knows_any: bool, ended: Receiver<Infallible>) {
         let (orders, bell) = (self.orders.clone(), Arc::clone(&self.bell));
         let work = move || {
-            let named = nodes.iter().map(|name| (name.as_str(), false));
-            let routers = ROUTERS.iter().filter(|_| alone).map(|name| (*name, true));
-            for (name, router) in named.chain(routers) {
-                if bell.over.load(Ordering::Relaxed) {
+            let mut again = None;
+            while !bell.rooted.load(Ordering::Relaxed) {
+                for (name, is_router) in entry.places(knows_any, again.is_some()) {
+                    let found = name.to_socket_addrs();
+                    match &found {
+                        Err(error) if again.is_none() && entry.typed.iter().any(|t| t == name) => {
+                            warn!("{name}, where the DHT was to be entered, is not found: {error}");
+                        }
+                        Err(error) => debug!("{name}, a node to begin at, is not found: {error}"),
+                        Ok(_) => {}
+                    }
+                    let kind = if is_router { Order::Router } else { Order::Contact };
+                    found.into_iter().flatten().for_each(|at| order(&orders, &bell, kind(at)));
+                }
+                let pause = again.map_or(AGAIN_MIN, |pause: Duration| (2 * pause).min(AGAIN_MAX));
+                if ended.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
-                let found = name.to_socket_addrs();
-                if let Err(error) = &found {
-                    debug!("{name}, a node to begin with, is not found: {error}");
-                }
-                for address in found.into_iter().flatten() {
-                    let kind = if router { Order::Router } else { Order::Contact };
-                    order(&orders, &bell, kind(address));
-                }
+                again = Some(pause);
             }
         };
         let builder = thread::Builder::new().name("dht names".into());
@@ -294,6 +321,10 @@ impl Work {
                 break;
             }
             self.sides.iter_mut().for_each(Side::hear);
+            if !self.bell.rooted.load(Ordering::Relaxed) {
+                let knows_good = |side: &Side| side.dht.count(now).1 > 0;
+                self.bell.rooted.store(self.sides.iter().all(knows_good), Ordering::Relaxed);
+            }
         }
         self.keep();
     }
@@ -327,5 +358,32 @@ impl Work {
         {
             warn!("the nodes of the DHT can't be kept: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_knows_nodes_troubles_others_only_when_these_are_of_no_use() {
+        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let routers = |entry: &Entry, knows_any, again| {
+            entry.places(knows_any, again).iter().filter(|(_, is_router)| *is_router).count()
+        };
+        let nothing = Entry::default();
+        let torrent = Entry { named: named(&["a:1"]), ..Entry::default() };
+        let typed = Entry { typed: named(&["b:2"]), ..torrent.clone() };
+        let cases = [
+            (&nothing, false, ROUTERS.len(), ROUTERS.len()),
+            (&nothing, true, 0, ROUTERS.len()),
+            (&torrent, false, 0, ROUTERS.len()),
+            (&typed, false, 0, 0),
+        ];
+        for (entry, knows_any, first, then) in cases {
+            let asked = [false, true].map(|again| routers(entry, knows_any, again));
+            assert_eq!(asked, [first, then], "{entry:?} {knows_any}");
+        }
+        assert_eq!(typed.places(true, false), [("b:2", false), ("a:1", false)]);
     }
 }

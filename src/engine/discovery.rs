@@ -139,9 +139,10 @@ impl Discovery {
         self.local.is_some() || self.dht.is_some()
     }
 
-    /// Whether there is nobody to ask for peers, and nobody known.
+    /// Whether there is nobody to ask for peers, and nobody known; or no way to any.
     pub fn is_alone(&self) -> bool {
-        self.announcer.is_none() && self.book.known() == 0 && !self.looks_around()
+        let nobody = self.announcer.is_none() && self.book.known() == 0 && !self.looks_around();
+        nobody || !self.route.leads_to_peers()
     }
 
     /// Where others than trackers tell what they find.
@@ -280,5 +281,8 @@ mod tests {
         kept.sort_unstable();
         assert_eq!(kept, [user, tracker, both]);
         assert_eq!(all.hear(Origin::Dht, &[dht], now), 0);
+        all.look_around();
+        all.enter_dht(&Entry::default(), None);
+        assert!(!all.looks_around(), "nobody is asked any more");
     }
 }

@@ -257,7 +257,7 @@ fn start<'a>(
     info!("{} to fetch; then it {then}", Count(missing_pieces, "piece"));
 
     let mirrors = if missing_pieces > 0 { plan.mirrors.min(MIRROR_WORKERS_MAX) } else { 0 };
-    let dht = if plan.dht { DESCRIPTORS_DHT_MAX } else { 0 };
+    let dht = if plan.dht && !metainfo.private { DESCRIPTORS_DHT_MAX } else { 0 };
     let wakers = wakers(plan.peers, DESCRIPTORS_SPARE_MAX + mirrors + dht)?;
     let threads_max = wakers.len();
     let (work_back, work) = bounded(JOBS_MAX);
@@ -266,7 +266,7 @@ fn start<'a>(
     let (to_writer, orders) = bounded(plan.chunks + 1);
     let outside = match outside.take() {
         Some(mut outside) => {
-            outside.discovery.is_private(metainfo.private);
+            outside.is_private(metainfo.private);
             outside
         }
         None => {
@@ -278,7 +278,7 @@ fn start<'a>(
             }
             let mut dht = options.dht.clone().filter(|_| listens && plan.dht);
             if let Some(entry) = &mut dht {
-                entry.nodes.extend(metainfo.nodes.iter().cloned());
+                entry.named.clone_from(&metainfo.nodes);
             }
             let directions = Directions {
                 info_hash: metainfo.info_hash,
@@ -295,6 +295,14 @@ fn start<'a>(
             Outside::open(directions, &plan, &mut rng)?
         }
     };
+    let alone = outside.discovery.is_alone() && metainfo.mirrors.is_empty();
+    if alone && options.seeding.is_none() {
+        let why = match options.route.leads_to_peers() {
+            true => "no tracker of the torrent can be asked; give a peer with --peer",
+            false => "peers are not reached through a proxy for HTTP; give a mirror with --mirror",
+        };
+        return Err(Fatal::NobodyToAsk(why.to_owned()));
+    }
     (swarm.port, swarm.dht_port) = (outside.port(), outside.discovery.dht_port());
     swarm.metainfo = Some(Arc::clone(metainfo));
     let Outside { greeter, discovery, listener, report, events } = outside;

@@ -60,7 +60,11 @@ impl Resolver for Hops {
         _: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
-        let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        let default_port = match uri.scheme_str() {
+            Some("https") => 443,
+            Some(scheme) if scheme.starts_with("socks") => 1080,
+            _ => 80,
+        };
         let host = (bare_host(uri).to_owned(), uri.port_u16().unwrap_or(default_port));
         let known = self.state().known(&host, Instant::now());
         let timeout = Duration::from_secs_f64(timeout.after.as_secs_f64());
@@ -75,6 +79,9 @@ impl Resolver for Hops {
             TrackerError::Connection(kind) => Error::Io(kind.into()),
             _ => Error::HostNotFound,
         })?;
+        if found.is_empty() {
+            return Err(Error::HostNotFound);
+        }
         let mut addresses = self.empty();
         let mut state = self.state();
         state.keep(host, &found, Instant::now());

@@ -48,10 +48,10 @@ impl Local {
         found: Sender<Found>,
     ) -> io::Result<Self> {
         let cookie = Some(format!("{:08x}", fastrand::u32(..)));
-        let v4 = route.uses(Families::V4).then(Group::join_v4).flatten();
-        let v6 = route.uses(Families::V6).then(Group::join_v6).flatten();
+        let only = route.device_number()?;
+        let v4 = route.uses(Families::V4).then(|| Group::join_v4(route, only)).flatten();
+        let v6 = route.uses(Families::V6).then(|| Group::join_v6(route, only)).flatten();
         let groups: Vec<Group> = [v4, v6].into_iter().flatten().collect();
-        groups.iter().try_for_each(|group| route.keep(&group.socket))?;
         if groups.is_empty() {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
@@ -80,13 +80,13 @@ struct Group {
 }
 
 impl Group {
-    fn join_v4() -> Option<Self> {
-        let socket = socket(AddressFamily::INET, Ipv4Addr::UNSPECIFIED.into()).ok()?;
+    fn join_v4(route: &Route, only: Option<u32>) -> Option<Self> {
+        let socket = socket(AddressFamily::INET, Ipv4Addr::UNSPECIFIED.into(), route).ok()?;
         let join = |number| {
             let any = Ipv4Addr::UNSPECIFIED;
             sockopt::set_ip_add_membership_with_ifindex(&socket, &GROUP_V4, &any, number)
         };
-        let interfaces = interfaces(join);
+        let interfaces = interfaces(join, only);
         (!interfaces.is_empty()).then(|| Self {
             socket,
             address: (GROUP_V4, PORT).into(),
@@ -94,10 +94,10 @@ impl Group {
         })
     }
 
-    fn join_v6() -> Option<Self> {
-        let socket = socket(AddressFamily::INET6, Ipv6Addr::UNSPECIFIED.into()).ok()?;
+    fn join_v6(route: &Route, only: Option<u32>) -> Option<Self> {
+        let socket = socket(AddressFamily::INET6, Ipv6Addr::UNSPECIFIED.into(), route).ok()?;
         let join = |number| sockopt::set_ipv6_add_membership(&socket, &GROUP_V6, number);
-        let interfaces = interfaces(join);
+        let interfaces = interfaces(join, only);
         (!interfaces.is_empty()).then(|| Self {
             socket,
             address: (GROUP_V6, PORT).into(),
@@ -133,19 +133,25 @@ impl Group {
 }
 
 /// A socket that others on this machine may have as well.
-fn socket(family: AddressFamily, any: IpAddr) -> io::Result<UdpSocket> {
+fn socket(family: AddressFamily, any: IpAddr, route: &Route) -> io::Result<UdpSocket> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, SocketType::DGRAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if family == AddressFamily::INET6 {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
+    let socket = UdpSocket::from(socket);
+    route.keep(&socket)?;
     bind(&socket, &SocketAddr::new(any, PORT))?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
-/// The interfaces on which `join` succeeds; the loopback if there is no other.
-fn interfaces(join: impl Fn(u32) -> rustix::io::Result<()>) -> Vec<u32> {
+/// The interfaces on which `join` succeeds, of all or of the only one that may be used; the loopback if
+/// there is no other.
+fn interfaces(join: impl Fn(u32) -> rustix::io::Result<()>, only: Option<u32>) -> Vec<u32> {
+    if let Some(only) = only {
+        return if join(only).is_ok() { vec![only] } else { Vec::new() };
+    }
     let numbers = LOOPBACK + 1..=LOCAL_INTERFACE_NUMBERS_MAX;
     let mut joined: Vec<u32> =
         numbers.filter(|number| join(*number).is_ok()).take(LOCAL_INTERFACES_MAX).collect();

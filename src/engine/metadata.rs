@@ -98,7 +98,10 @@ pub fn fetch(
     show: &mut dyn FnMut(&Progress),
 ) -> Result<Vec<u8>, Fatal> {
     if outside.is_empty() {
-        let why = "the link names no tracker and no peer; give a peer with --peer";
+        let why = match outside.greeter.route.leads_to_peers() {
+            true => "the link names no tracker and no peer; give a peer with --peer",
+            false => "peers, who know what a link is of, are not reached through a proxy for HTTP",
+        };
         return Err(Fatal::NobodyToAsk(why.to_owned()));
     }
     let began = Instant::now();

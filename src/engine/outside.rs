@@ -125,6 +125,12 @@ impl Outside {
         Ok(Self { greeter, discovery, listener, report, events })
     }
 
+    /// The torrent is known now. In a private one nobody but its trackers and the user names peers.
+    pub fn is_private(&mut self, private: bool) {
+        self.discovery.is_private(private);
+        self.greeter.handshake.dht = self.discovery.dht_port().is_some();
+    }
+
     /// Nobody is there to be asked, and nobody will come.
     pub fn is_empty(&self) -> bool {
         self.discovery.is_alone()

@@ -297,12 +297,14 @@ impl Session<'_> {
         let ready = ready.map_err(|error| SessionEnd::Lost(error.kind()))?;
         let now = Instant::now();
         let rested = nap.is_some_and(|nap| nap <= now);
-        if ready.writable {
+        // It has taken something, and is heard: it may have said more than what it wants.
+        let took = ready.writable && self.full.is_some();
+        if took {
             self.full = None;
         } else if rested && self.full.is_some() {
             self.full = Some(now + FULL_NAP);
         }
-        Ok(ready.readable || rested)
+        Ok(ready.readable || rested || took)
     }
 
     /// Whether what is there may be read now. Under a limit it gets in line, and is let in later.

@@ -39,6 +39,8 @@ struct Peer {
     asked: Vec<u32>,
     /// Nothing is asked of it until then.
     paused_until: Option<Instant>,
+    /// It had to bring everything alone, and did not.
+    failed_alone: bool,
 }
 
 impl Peer {
@@ -98,7 +100,10 @@ impl Gathering {
         let claim = usize::try_from(bytes).unwrap_or(usize::MAX);
         let possible = (1..=self.bytes_max).contains(&claim);
         if possible && !self.peers.contains_key(&who) {
-            self.peers.insert(who, Peer { claim, asked: Vec::new(), paused_until: None });
+            self.peers.insert(
+                who,
+                Peer { claim, asked: Vec::new(), paused_until: None, failed_alone: false },
+            );
         }
         possible
     }
@@ -214,12 +219,14 @@ impl Gathering {
         }
         if let Some(peer) = self.owner.and_then(|owner| self.peers.get_mut(&owner)) {
             peer.paused_until = Some(now + STALL);
+            peer.failed_alone = true;
         }
         // One that had to bring it alone and did not says nothing about what others claim as well.
         let claim = self.bytes.len();
-        let is_next = |peer: &Peer| peer.claim == claim && peer.may_be_asked(now);
+        let is_next = |peer: &Peer| peer.claim == claim && !peer.failed_alone;
         if self.owner.is_none() || !self.peers.values().any(is_next) {
             self.doubted.insert(claim);
+            self.peers.values_mut().for_each(|peer| peer.failed_alone = false);
         }
         self.restart(now);
     }

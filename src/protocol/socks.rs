@@ -32,7 +32,8 @@ pub enum Choice {
 pub fn greeting(has_login: bool) -> Vec<u8> {
     match has_login {
         false => vec![VERSION, 1, NO_LOGIN],
-        true => vec![VERSION, 2, NO_LOGIN, LOGIN],
+        // Whoever has a name wants it to be known.
+        true => vec![VERSION, 2, LOGIN, NO_LOGIN],
     }
 }
 
@@ -121,7 +122,7 @@ mod tests {
     #[test]
     fn what_is_said_is_as_the_papers_have_it() {
         assert_eq!(greeting(false), [5, 1, 0]);
-        assert_eq!(greeting(true), [5, 2, 0, 2]);
+        assert_eq!(greeting(true), [5, 2, 2, 0]);
         assert_eq!(login("me", "secret"), b"\x01\x02me\x06secret");
         let long = "x".repeat(300);
         assert_eq!(login(&long, "").len(), 1 + 1 + 255 + 1);

@@ -3,11 +3,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use log::warn;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::limits::{LISTEN_QUEUE_MAX, PROXY_TIMEOUT_MS};
+use crate::limits::{DEVICE_NAME_MAX_BYTES, LISTEN_QUEUE_MAX, PROXY_TIMEOUT_MS};
 use crate::protocol::socks::{self, CHOICE_LENGTH, Choice, REPLY_LENGTH};
 
 const PROXY_TIMEOUT: Duration = Duration::from_millis(PROXY_TIMEOUT_MS);
@@ -74,7 +76,8 @@ impl Route {
         let origin = match interface.parse::<IpAddr>() {
             Ok(ip) if self.allows(ip) => Origin::Address(ip),
             Ok(_) => return Err(io::ErrorKind::AddrNotAvailable.into()),
-            Err(_) => Origin::Device(interface.to_owned()),
+            Err(_) if is_device_name(interface) => Origin::Device(interface.to_owned()),
+            Err(_) => return Err(io::ErrorKind::NotFound.into()),
         };
         if let Origin::Address(ip) = origin {
             self.families = if ip.is_ipv4() { Families::V4 } else { Families::V6 };
@@ -162,24 +165,25 @@ impl Route {
     fn dial_through(&self, socks: &Socks, to: SocketAddr) -> io::Result<TcpStream> {
         let deadline = Instant::now() + PROXY_TIMEOUT;
         let mut stream = Err(io::ErrorKind::AddrNotAvailable.into());
-        for server in &socks.servers {
-            stream = self.dial(*server, left(deadline)?);
+        for (server, rest) in socks.servers.iter().zip((1..=socks.servers.len()).rev()) {
+            let share = left(deadline)? / u32::try_from(rest).unwrap_or(1);
+            stream = self.dial(*server, share);
             if stream.is_ok() {
                 break;
             }
         }
-        let mut talk = Talk { stream: stream?, deadline };
+        let stream =
+            stream.inspect_err(|error| complain(&format!("it is not reached: {error}")))?;
+        let mut talk = Talk { stream, deadline };
         talk.say(&socks::greeting(socks.login.is_some()))?;
-        match (
-            socks::choice(talk.hear::<CHOICE_LENGTH>()?).map_err(io::Error::other)?,
-            &socks.login,
-        ) {
-            (Choice::Nothing, _) => {}
-            (Choice::Login, Some((name, password))) => {
-                talk.say(&socks::login(name, password))?;
-                socks::is_let_in(talk.hear::<CHOICE_LENGTH>()?).map_err(io::Error::other)?;
-            }
-            (Choice::Login, None) => return Err(io::ErrorKind::InvalidData.into()),
+        let refused = |why| {
+            complain(why);
+            io::Error::new(io::ErrorKind::PermissionDenied, why)
+        };
+        let choice = socks::choice(talk.hear::<CHOICE_LENGTH>()?).map_err(refused)?;
+        if let (Choice::Login, Some((name, password))) = (choice, &socks.login) {
+            talk.say(&socks::login(name, password))?;
+            socks::is_let_in(talk.hear::<CHOICE_LENGTH>()?).map_err(refused)?;
         }
         talk.say(&socks::connect(to))?;
         let rest = socks::reply(talk.hear::<REPLY_LENGTH>()?);
@@ -233,6 +237,20 @@ impl Route {
         Ok(socket.into())
     }
 
+    /// The number of the interface that everything has to leave by, if it has a name.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn device_number(&self) -> io::Result<Option<u32>> {
+        match &self.origin {
+            Some(Origin::Device(name)) => {
+                let any = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+                Ok(Some(rustix::net::netdevice::name_to_index(&any, name)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Makes a socket keep to the interface.
     ///
     /// # Errors
@@ -261,6 +279,18 @@ impl Route {
             _ => Ipv4Addr::UNSPECIFIED.into(),
         }
     }
+}
+
+/// Whether an interface can have that name. The kernel takes none at all for none in particular, and
+/// a part of one that is longer.
+fn is_device_name(name: &str) -> bool {
+    (1..=DEVICE_NAME_MAX_BYTES).contains(&name.len()) && !name.contains(['/', '\0'])
+}
+
+/// Says what is wrong with the proxy, once: it is wrong for every peer.
+fn complain(why: &str) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| warn!("peers are not reached through the proxy: {why}"));
 }
 
 /// With a proxy, until a deadline.
