@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use log::{debug, warn};
+use log::{debug, info, warn};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::engine::event::Found;
@@ -156,7 +156,7 @@ impl Nodes {
         let work = Work { sides, keeper, found, queue, info_hash, bell: Arc::clone(&bell) };
         let builder = thread::Builder::new().name("dht".into()).stack_size(DHT_STACK_BYTES);
         let thread = Some(builder.spawn(move || work.run())?);
-        debug!("the nodes of the DHT are at port {port}");
+        info!("looking for peers in the DHT, at port {port}");
         let (_here, ended) = bounded(0);
         let nodes = Self { bell, orders, thread, port, _here };
         nodes.look_up(entry.clone(), knows_any, ended);
