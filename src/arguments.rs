@@ -328,7 +328,8 @@ mod tests {
     fn every_option_is_understood() {
         let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
                     --max-memory 11M --min-free 2G --timeout 9 --no-sandbox \
-                    --metadata-timeout 7 --save-torrent --no-lsd --no-dht --dht-file n --dht-node a:1 -6 --interface=eth0 --encryption require \
+                    --metadata-timeout 7 --save-torrent --no-lsd --no-dht --dht-file n \
+                    --dht-node a:1 -6 --interface=eth0 --encryption require \
                     --mirror=http://a.example?a=b --mirror=HTTP://b.example/x%20y \
                     --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
         let expected = Arguments {

@@ -899,30 +899,13 @@ fn aria2_in_dht(job: &Job<'_>) -> Command {
     line
 }
 
-const LIBTORRENT_IN_DHT: &str = "\
-import sys
-import libtorrent as lt
-
-interface, payload, entry, torrent, link = sys.argv[1:]
-session = lt.session({'listen_interfaces': interface, 'enable_dht': True, 'enable_lsd': False,
-                      'enable_upnp': False, 'enable_natpmp': False,
-                      'dht_bootstrap_nodes': entry, 'dht_announce_interval': 10,
-                      'dht_restrict_routing_ips': False, 'dht_restrict_search_ips': False,
-                      'alert_mask': lt.alert.category_t.status_notification
-                      | lt.alert.category_t.dht_notification})
-for params in lt.load_torrent_file(torrent), lt.parse_magnet_uri(link):
-    params.save_path = payload
-    session.add_torrent(params)
-while True:
-    session.wait_for_alert(1000)
-    for alert in session.pop_alerts():
-        print(alert, flush=True)
-";
-
 fn libtorrent_in_dht(job: &Job<'_>) -> Command {
-    let mut line = client("python3", "apt-get install python3");
-    line.arg(job.write("dht.py", LIBTORRENT_IN_DHT));
-    line.arg(format!("{}:{}", job.address, job.port)).arg(job.payload);
-    line.arg(format!("{HERE}:{NODE_PORT}")).args(job.torrents);
+    let line = libtorrent_line(job);
+    let entry = format!(
+        "'enable_dht': True, 'dht_bootstrap_nodes': '{HERE}:{NODE_PORT}', \
+         'dht_announce_interval': 10, 'dht_restrict_routing_ips': False, \
+         'dht_restrict_search_ips': False"
+    );
+    job.amend("job.py", "'enable_dht': False", &entry);
     line
 }

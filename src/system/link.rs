@@ -61,17 +61,23 @@ pub fn wait_for_any<'a>(
     let bell = PollFd::new(&waker.0, PollFlags::IN);
     let sockets = sockets.into_iter().map(|socket| PollFd::new(socket, PollFlags::IN));
     let mut doors: Vec<PollFd<'_>> = std::iter::once(bell).chain(sockets).collect();
-    let left = until.saturating_duration_since(Instant::now());
-    // A duration that a timespec can't hold is as good as no time-out.
-    let timeout = Timespec::try_from(left).ok();
-    match poll(&mut doors, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
+    sleep(&mut doors, until)?;
     if doors.first().is_some_and(|bell| bell.revents().contains(PollFlags::IN)) {
         waker.hush();
     }
     Ok(())
+}
+
+/// Sleeps until there is a reason at one of the doors, or it is `until`. A signal ends it as well, with
+/// no reason at any.
+fn sleep(doors: &mut [PollFd<'_>], until: Instant) -> io::Result<()> {
+    let left = until.saturating_duration_since(Instant::now());
+    // A duration that a timespec can't hold is as good as no time-out.
+    let timeout = Timespec::try_from(left).ok();
+    match poll(doors, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What a sleep is to end for.
@@ -303,14 +309,7 @@ impl Link {
             [bell, _] if interest.is_empty() => std::slice::from_mut(bell),
             both => both,
         };
-        let left = until.saturating_duration_since(Instant::now());
-        // A duration that a timespec can't hold is as good as no time-out.
-        let timeout = Timespec::try_from(left).ok();
-        match poll(watched, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(Ready::default()),
-            Err(error) => return Err(error.into()),
-        }
+        sleep(watched, until)?;
         let [bell, socket] = doors.map(|door| door.revents());
         let ended = PollFlags::HUP | PollFlags::ERR;
         let ready = Ready {
