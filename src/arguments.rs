@@ -8,9 +8,10 @@ use crate::engine::coordinator::Seeding;
 use crate::error::Fatal;
 use crate::limits::{
     DHT_ENTRIES_MAX, MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, MIRRORS_MAX, PEERS_DEFAULT, PEERS_MAX,
-    RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX,
+    RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX, SELECTIONS_MAX,
 };
 use crate::policy::encryption::Encryption;
+use crate::policy::selection::Wish;
 use crate::protocol::web_seed::mirror_url;
 use crate::system::route::Families;
 
@@ -19,6 +20,8 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("-q, --quiet", "say nothing but errors"),
     ("-v, --verbose", "say more; -vv tells of every peer"),
     ("-l, --log FILE", "write a log to FILE as well, fuller with -v"),
+    ("    --select-file FILES", "fetch these files alone, by number: 1-3,8"),
+    ("    --select GLOB", "fetch what has this name or path; repeatable"),
     ("    --peer ADDR:PORT", "a peer besides the trackers'; repeatable"),
     ("    --mirror URL", "an HTTP server that has the files; repeatable"),
     ("    --max-peers N", "peers at once (50)"),
@@ -71,6 +74,8 @@ pub struct Arguments {
     pub verbosity: usize,
     /// Where a log goes.
     pub log: Option<PathBuf>,
+    /// The files that are wanted.
+    pub wish: Wish,
     /// Peers to try, as they were typed: `host:port`.
     pub peers: Vec<String>,
     /// Web servers that have the files, before those that the torrent names.
@@ -137,6 +142,12 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
     let verbosity =
         std::iter::from_fn(|| typed.contains(["-v", "--verbose"]).then_some(())).count();
     let log = typed.opt_value_from_os_str(["-l", "--log"], path).map_err(usage("--log"))?;
+    let numbers = typed.opt_value_from_fn("--select-file", Wish::read_numbers);
+    let numbers = numbers.map_err(usage("--select-file"))?.unwrap_or_default();
+    let patterns = typed.values_from_str("--select").map_err(usage("--select"))?;
+    if patterns.len() > SELECTIONS_MAX {
+        return Err(Fatal::Usage(format!("--select may be given {SELECTIONS_MAX} times")));
+    }
     let peers = typed.values_from_str("--peer").map_err(usage("--peer"))?;
     let mirrors = typed.values_from_fn("--mirror", mirror).map_err(usage("--mirror"))?;
     if mirrors.len() > MIRRORS_MAX {
@@ -216,6 +227,7 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         quiet,
         verbosity,
         log,
+        wish: Wish { numbers, patterns },
         peers,
         mirrors,
         peers_max,
@@ -331,6 +343,7 @@ mod tests {
                     --metadata-timeout 7 --save-torrent --no-lsd --no-dht --dht-file n \
                     --dht-node a:1 -6 --interface=eth0 --encryption require \
                     --mirror=http://a.example?a=b --mirror=HTTP://b.example/x%20y \
+                    --select-file 1-3,8 --select *.iso --select=a/b \
                     --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
@@ -338,6 +351,10 @@ mod tests {
             quiet: true,
             verbosity: 2,
             log: Some("out.log".into()),
+            wish: Wish {
+                numbers: vec![0..=2, 7..=7],
+                patterns: vec!["*.iso".to_owned(), "a/b".to_owned()],
+            },
             peers: vec!["1.2.3.4:5".to_owned(), "[::1]:6".to_owned()],
             mirrors: vec!["http://a.example/?a=b".to_owned(), "http://b.example/x%20y".to_owned()],
             peers_max: 7,
@@ -448,6 +465,9 @@ mod tests {
             ("--mirror", "--mirror"),
             ("--encryption on a", "prefer, require or off"),
             ("--encryption", "--encryption"),
+            ("--select-file 0 a", "--select-file: "),
+            ("--select-file some a", "1-3,8"),
+            ("--select", "--select"),
             ("--timeout soon a", "--timeout"),
             ("--timeout -1 a", "--timeout"),
         ];

@@ -22,6 +22,7 @@ use crate::limits::{
     MIRRORS_MAX, NAME_LENGTH_MAX_BYTES, PEERS_DEFAULT, TORRENT_LENGTH_MAX_BYTES,
 };
 use crate::policy::memory::{self, Needs, Plan};
+use crate::policy::selection::{Selection, Wish};
 use crate::progress::{Screen, span};
 use crate::protocol::magnet::Magnet;
 use crate::protocol::metainfo::{Measures, Metainfo};
@@ -142,10 +143,11 @@ fn fetch_file(
     let metainfo = Metainfo::parse_with_mirrors(&torrent, &arguments.mirrors);
     let metainfo = metainfo.map_err(|fatal| of_file(fatal, &arguments.torrent))?;
     drop(torrent);
+    let selection = select(&arguments.wish, &metainfo)?;
     let ways = Ways::find(arguments)?;
-    describe(&metainfo);
+    describe(&metainfo, selection.as_ref());
     let signals = begin(arguments, caught)?;
-    fetch_torrent(arguments, metainfo, ways, plan, None, &signals, screen)
+    fetch_torrent(arguments, (metainfo, selection), ways, plan, None, &signals, screen)
 }
 
 /// Asks peers what a magnet link is of, and downloads that.
@@ -163,9 +165,6 @@ fn fetch_link(
     let magnet = Magnet::parse(link).map_err(refused)?;
     let name = magnet.name.as_deref().unwrap_or("a link without a name");
     info!("{}: info-hash {}", Foreign::new(name.as_bytes()), magnet.info_hash);
-    if !magnet.selected.is_empty() {
-        warn!("the link selects some of the files, but all of them are downloaded");
-    }
     let mut ways = Ways::find(arguments)?;
     for peer in &magnet.peers {
         if let Err(why) = ways.add_peer(peer) {
@@ -213,22 +212,27 @@ fn fetch_link(
             measures: Measures::of_link(&info, &magnet.tiers).with_mirrors(&mirrors),
             announcers: asking.announcers,
             dht: (false, outside.discovery.dht_port().is_some()),
+            selects: needs.selects || !magnet.selected.is_empty(),
             ..needs
         };
         let plan = plan(ceiling, &Needs { peers: arguments.peers_max, ..needs })?;
         let metainfo = Metainfo::from_info(&info, magnet.tiers.clone(), mirrors.clone())?;
-        describe(&metainfo);
+        let selection = match arguments.wish.is_everything() {
+            false => select(&arguments.wish, &metainfo)?,
+            true => select_by_link(&magnet, &metainfo)?,
+        };
+        describe(&metainfo, selection.as_ref());
         if arguments.save_torrent {
             save(&metainfo, &arguments.dir)?;
         }
-        Ok((metainfo, plan))
+        Ok(((metainfo, selection), plan))
     };
     let known = known();
     drop(info);
     match known {
-        Ok((metainfo, plan)) => {
-            outside.is_private(metainfo.private);
-            fetch_torrent(arguments, metainfo, ways, plan, Some(outside), &signals, screen)
+        Ok((torrent, plan)) => {
+            outside.is_private(torrent.0.private);
+            fetch_torrent(arguments, torrent, ways, plan, Some(outside), &signals, screen)
         }
         Err(fatal) => {
             outside.discovery.farewell(metadata::TOTALS);
@@ -240,7 +244,7 @@ fn fetch_link(
 /// Downloads a torrent, and says so.
 fn fetch_torrent(
     arguments: &Arguments,
-    metainfo: Metainfo,
+    (metainfo, selection): (Metainfo, Option<Selection>),
     ways: Ways,
     plan: Plan,
     outside: Option<Outside>,
@@ -248,10 +252,13 @@ fn fetch_torrent(
     screen: &Screen,
 ) -> Result<(), Fatal> {
     let place = arguments.dir.join(&metainfo.name);
+    let files = metainfo.files.iter().filter(|file| file.is_data()).count();
+    let chosen = selection.as_ref().map(|selection| (selection.size(&metainfo).0, files));
     let options = Options {
         dir: arguments.dir.clone(),
         peers: ways.peers,
         mirrors_first: arguments.mirrors.len(),
+        selection,
         min_free: arguments.min_free,
         plan,
         ports: ways.ports,
@@ -268,7 +275,7 @@ fn fetch_torrent(
     let report = download(&Arc::new(metainfo), &options, outside, signals, &mut show)?;
     screen.clear();
     if !arguments.quiet {
-        print(&summary(&place, &report))?;
+        print(&summary(&place, chosen, &report))?;
     }
     Ok(())
 }
@@ -286,7 +293,22 @@ fn deaf(error: io::Error) -> Fatal {
     Fatal::System("hear signals", error)
 }
 
-fn describe(metainfo: &Metainfo) {
+fn select(wish: &Wish, metainfo: &Metainfo) -> Result<Option<Selection>, Fatal> {
+    Selection::new(wish, metainfo).map_err(|why| Fatal::Usage(format!("{}: {why}", metainfo.name)))
+}
+
+/// What a link selects, as far as it is there.
+fn select_by_link(magnet: &Magnet, metainfo: &Metainfo) -> Result<Option<Selection>, Fatal> {
+    let last = metainfo.files.len().saturating_sub(1);
+    let mut numbers = magnet.selected.clone();
+    numbers.retain(|range| range.start() <= range.end() && *range.end() <= last);
+    if numbers.len() < magnet.selected.len() {
+        warn!("the link selects files that the torrent does not have");
+    }
+    select(&Wish { numbers, patterns: Vec::new() }, metainfo)
+}
+
+fn describe(metainfo: &Metainfo, selection: Option<&Selection>) {
     info!(
         "{}: {} in {}, info-hash {}",
         metainfo.name,
@@ -294,6 +316,10 @@ fn describe(metainfo: &Metainfo) {
         Count(metainfo.files.len(), "file"),
         metainfo.info_hash
     );
+    if let Some(selection) = selection {
+        let (count, bytes) = selection.size(metainfo);
+        info!("{} selected, {}; no others are made", Count(count, "file"), Bytes(bytes));
+    }
     for renamed in &metainfo.renamed {
         warn!("{} is written as {}", renamed.original, renamed.path.display());
     }
@@ -331,14 +357,16 @@ fn tell(sandbox: Sandbox, dir: &Path) {
     }
 }
 
-fn summary(place: &Path, report: &Report) -> String {
-    let (place, total) = (place.display(), Bytes(report.total));
+fn summary(place: &Path, chosen: Option<(usize, usize)>, report: &Report) -> String {
+    let of = |(chosen, files)| format!("{chosen} of {}, ", Count(files, "file"));
+    let place = format!("{}: {}", place.display(), chosen.map_or_else(String::new, of));
+    let total = Bytes(report.total);
     let sent = match report.uploaded {
         0 => String::new(),
         uploaded => format!(", {} sent", Bytes(uploaded)),
     };
     if report.downloaded == 0 {
-        return format!("{place}: {total}, all there already{sent}\n");
+        return format!("{place}{total}, all there already{sent}\n");
     }
     let micros = report.elapsed.as_micros().max(1);
     let per_second = u128::from(report.downloaded) * 1_000_000 / micros;
@@ -356,7 +384,7 @@ fn summary(place: &Path, report: &Report) -> String {
         0..60 => format!("{:.1} s", report.elapsed.as_secs_f64()),
         _ => span(report.elapsed),
     };
-    format!("{place}: {total}{fetched}{mirrored} in {time}, {rate}/s{sent}\n")
+    format!("{place}{total}{fetched}{mirrored} in {time}, {rate}/s{sent}\n")
 }
 
 /// Bytes of memory that the run may take.
@@ -390,7 +418,8 @@ impl Ceiling {
 fn needs(arguments: &Arguments) -> Needs {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let dht = (arguments.dht && arguments.proxy.is_none(), false);
-    Needs { peers: arguments.peers_max, cores, dht, ..Needs::default() }
+    let selects = !arguments.wish.is_everything();
+    Needs { peers: arguments.peers_max, cores, dht, selects, ..Needs::default() }
 }
 
 /// What may be under way at once with the memory that was given.

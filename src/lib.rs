@@ -6,11 +6,11 @@
 //! ```text
 //! 5  progress arguments ways cli main  what is shown, what was typed, the exit status
 //! 4  engine/                threads: event, resolve, hops, agent, announcer, local, dht, discovery, listener,
-//!                           greeter, outside, recheck, chunk, upload, session, webseed, recorder, writer, pool,
+//!                           greeter, outside, aside, recheck, chunk, upload, session, webseed, recorder, writer, pool,
 //!                           coordinator, metadata, download
 //! 3  system/                walls to the OS: buffer, route, link, signals, allowance, storage, resume,
 //!                           sandbox
-//! 2  policy/                decisions, no I/O, time passed in: memory, rate, bucket, noise, choker,
+//! 2  policy/                decisions, no I/O, time passed in: selection, memory, rate, bucket, noise, choker,
 //!                           serving, metadata, exchange, pipeline, rarity, picker, blame, mirrors,
 //!                           swarm, conversation, fetch, inquiry, encryption, peer_book, origins, tiers,
 //!                           reach, nonces, tokens, answers, peer_store, routing, lookup, dht

@@ -53,8 +53,8 @@ pub const MAGNET_LENGTH_MAX_BYTES: usize = 256 << 10;
 pub const MAGNET_PEERS_MAX: usize = 100;
 /// Web seeds that a magnet link may name.
 pub const MAGNET_WEB_SEEDS_MAX: usize = 300;
-/// Ranges of files that a magnet link may select.
-pub const MAGNET_SELECTIONS_MAX: usize = 1_000;
+/// Ranges of files, or patterns, that may be selected.
+pub const SELECTIONS_MAX: usize = 1_000;
 /// Bytes of a block of an info dictionary (BEP 9).
 pub const METADATA_BLOCK_BYTES: usize = 16 << 10;
 /// Blocks of it that are asked of one peer at a time.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rusty_torrent::error::{Fatal, Status};
 use rusty_torrent::system::storage::Storage;
-use rusty_torrent::system::storage::layout::{Layout, OutputFile};
+use rusty_torrent::system::storage::layout::{Layout, OutputFile, OutputKind};
 use support::mount;
 
 const MIB: u64 = 1 << 20;
@@ -24,7 +24,7 @@ fn storage(dir: &Path, lengths: &[u64]) -> Storage {
     let file = |(number, length): (usize, &u64)| OutputFile {
         path: format!("d/f{number}").into(),
         length: *length,
-        pad: false,
+        kind: OutputKind::Data,
     };
     Storage::create(dir, Layout::new(lengths.iter().enumerate().map(file).collect())).unwrap()
 }

@@ -13,7 +13,7 @@ use support::leech::Manner;
 use support::peer::{Behaviour, Choking, Greeting, Metadata, Peer, Silent};
 use support::program::Outcome;
 use support::seeder::{LONG, PIECE, Seeder, seed_some};
-use support::torrent::{Torrent, file};
+use support::torrent::{Torrent, file, files_below};
 use support::tracker::Tracker;
 
 /// So many hashes that the info dictionary has several blocks.
@@ -269,4 +269,30 @@ fn peers_are_told_of_each_other() {
     assert!(is_told_of(&record.told_of, second.address()));
     seeder.run.signal("TERM");
     seeder.run.wait(LONG).assert_status(7);
+}
+
+#[test]
+fn a_link_brings_the_files_that_it_selects() {
+    let files = [file("a", PIECE + 7), file("b", 2 * PIECE), file("c", 5), file("d", PIECE)];
+    for (number, (so, options, made)) in [
+        ("0,2-3", vec![], vec!["a", "c", "d"]),
+        ("1", vec![], vec!["b"]),
+        // What was typed counts more.
+        ("1", vec!["--select", "c"], vec!["c"]),
+        ("0,4-9", vec![], vec!["a"]),
+        ("9", vec![], vec!["a", "b", "c", "d"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut case = by_link(Torrent::multi(&format!("selecting {number}"), &files, PIECE));
+        case.file = format!("{}&so={so}", case.file.display()).into();
+        let seeder = Peer::honest(&case.torrent.payload);
+        let outcome = case.run(&[&seeder], &options);
+        outcome.assert_status(0);
+        let there: Vec<_> = files_below(&case.place()).into_iter().collect();
+        let expected: Vec<_> = made.iter().map(|name| case.place().join(name)).collect();
+        assert_eq!(there, expected, "{so}");
+        assert_eq!(outcome.stderr.contains("does not have"), so.contains('9'), "{outcome:#?}");
+    }
 }

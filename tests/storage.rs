@@ -21,14 +21,17 @@ use rusty_torrent::error::{Fatal, Status};
 use rusty_torrent::limits::OPEN_FILES_MAX;
 use rusty_torrent::protocol::resume::Record;
 use rusty_torrent::system::storage::Storage;
-use rusty_torrent::system::storage::layout::{Layout, OutputFile};
+use rusty_torrent::system::storage::layout::{Layout, OutputFile, OutputKind};
 use rusty_torrent::units::{Geometry, InfoHash, PieceIndex};
 use scratch::Scratch;
 use sha1::{Digest, Sha1};
 
 fn layout(files: &[(&str, u64, bool)]) -> Layout {
-    let file =
-        |&(path, length, pad): &(&str, u64, bool)| OutputFile { path: path.into(), length, pad };
+    let file = |&(path, length, pad): &(&str, u64, bool)| OutputFile {
+        path: path.into(),
+        length,
+        kind: if pad { OutputKind::Pad } else { OutputKind::Data },
+    };
     Layout::new(files.iter().map(file).collect())
 }
 
@@ -40,7 +43,7 @@ fn one_file(path: &str, length: u64) -> Layout {
 fn content(layout: &Layout, rng: &mut fastrand::Rng) -> Vec<u8> {
     let mut bytes = vec![0; layout.total() as usize];
     rng.fill(&mut bytes);
-    for segment in layout.segments(0, bytes.len()).filter(|segment| segment.file.pad) {
+    for segment in layout.segments(0, bytes.len()).filter(|segment| segment.file.is_pad()) {
         bytes[segment.from..segment.from + segment.length].fill(0);
     }
     bytes
@@ -109,7 +112,7 @@ fn random_writes_end_as_the_torrent_says() {
             .on_disk()
             .map(|(_, file)| (file.path.to_str().unwrap().to_owned(), Vec::new()))
             .collect();
-        for segment in layout.segments(0, bytes.len()).filter(|segment| !segment.file.pad) {
+        for segment in layout.segments(0, bytes.len()).filter(|segment| !segment.file.is_pad()) {
             let part = &bytes[segment.from..segment.from + segment.length];
             expected.insert(segment.file.path.to_str().unwrap().to_owned(), part.to_vec());
         }
@@ -337,7 +340,7 @@ fn thousands_of_files_hold_few_descriptors_and_mappings() {
     let file = |number: u64| OutputFile {
         path: format!("d{}/f{number}", number % 30).into(),
         length,
-        pad: false,
+        kind: OutputKind::Data,
     };
     let layout = Layout::new((0..3000).map(file).collect());
     let mut storage = Storage::create(&dir, layout).unwrap();
@@ -454,7 +457,8 @@ fn look_with(
     };
     let (stop, progress) = (AtomicBool::new(false), AtomicU64::new(0));
     let (stop, progress) = (&stop, &progress);
-    let search = Search { dir, layout, geometry, record, threads, stop, progress };
+    let wanted = None;
+    let search = Search { dir, layout, geometry, wanted, record, threads, stop, progress };
     let found = recheck(&search, hash)?;
     assert_eq!(progress.load(Ordering::Relaxed), geometry.total());
     Ok(found)
@@ -477,7 +481,8 @@ fn what_a_record_says_of_unchanged_files_is_all_that_is_there() {
     for piece in [1, 6] {
         pieces.insert(geometry.piece(piece).unwrap());
     }
-    let record = Record { info_hash: InfoHash([1; 20]), pieces, files: look(None).files };
+    let files = look(None).files;
+    let record = Record { info_hash: InfoHash([1; 20]), pieces, files, aside: Vec::new() };
     // All of it is right, but nothing is hashed.
     assert_eq!(numbers(&look(Some(&record)).pieces, geometry), [1, 6]);
     // Now one file is.
@@ -590,7 +595,8 @@ fn a_recheck_stops_when_it_is_told_to() {
     let zeros = |_| Sha1::digest([0; 10]).into();
     let (dir, layout) = (scratch.path(), &files);
     let (record, threads, stop, progress) = (None, 2, &stop, &progress);
-    let search = Search { dir, layout, geometry, record, threads, stop, progress };
+    let wanted = None;
+    let search = Search { dir, layout, geometry, wanted, record, threads, stop, progress };
     let there = recheck(&search, zeros).unwrap().pieces;
     assert!(there.is_empty());
     assert_eq!(progress.load(Ordering::Relaxed), 0);

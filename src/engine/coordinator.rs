@@ -117,8 +117,10 @@ pub struct Coordinator<'a> {
     pub signals: &'a Receiver<()>,
     /// Shows how far it is.
     pub show: &'a mut dyn FnMut(&Progress),
-    /// Bytes in all.
+    /// Bytes of the pieces that are to be had.
     pub total: u64,
+    /// They are all that there are: no files were selected.
+    pub all: bool,
     /// Pool threads that have an address.
     pub busy: usize,
     /// The address of each session that may still be found guilty.
@@ -161,7 +163,10 @@ impl fmt::Display for Seeding {
 
 /// What a look at the swarm tells.
 struct Look {
+    /// Bytes of what is to be had.
     had: u64,
+    /// Bytes that are missing of the whole torrent.
+    left: u64,
     downloaded: u64,
     mirrored: u64,
     uploaded: u64,
@@ -186,7 +191,8 @@ pub struct Passed {
 impl Look {
     fn at(shared: &Shared) -> Self {
         shared.with_swarm(|swarm| Self {
-            had: swarm.had_bytes(),
+            had: swarm.selected_bytes() - swarm.left_bytes(),
+            left: swarm.geometry().total() - swarm.had_bytes(),
             downloaded: swarm.downloaded,
             mirrored: swarm.mirrored,
             uploaded: swarm.uploaded,
@@ -196,10 +202,10 @@ impl Look {
         })
     }
 
-    /// The same for trackers, of a torrent of so many bytes.
-    fn totals(&self, total: u64) -> Totals {
-        let Self { downloaded, uploaded, .. } = *self;
-        Totals { left: total - self.had, downloaded, uploaded }
+    /// The same for trackers.
+    fn totals(&self) -> Totals {
+        let Self { left, downloaded, uploaded, .. } = *self;
+        Totals { left, downloaded, uploaded }
     }
 }
 
@@ -224,15 +230,16 @@ impl Coordinator<'_> {
             Ok(_) => false,
             Err(fatal) => self.wait_for_writer().is_err() || fatal.blames_a_file(),
         };
-        if outcome.is_ok() || doubtful || self.look().had == 0 {
+        let complete = outcome.is_ok() && self.all;
+        if complete || doubtful || self.look().had == 0 {
             self.recorder.remove();
         } else {
             self.record(true);
         }
-        if outcome.is_ok() && look.downloaded > 0 && self.seeding.is_none() {
+        if complete && look.downloaded > 0 && self.seeding.is_none() {
             self.discovery.tiers.on_completed(Instant::now());
         }
-        self.discovery.farewell(self.look().totals(self.total));
+        self.discovery.farewell(self.look().totals());
         if !self.recorder.wait(deadline) {
             info!("what was verified last is not flushed yet; the next run will hash it");
         }
@@ -253,7 +260,7 @@ impl Coordinator<'_> {
         let mut complete_since = (self.look().had == self.total).then(Instant::now);
         loop {
             let now = Instant::now();
-            let totals = || Look::at(&self.shared).totals(self.total);
+            let totals = || Look::at(&self.shared).totals();
             self.discovery.announce_due(totals, now);
             self.dial(now);
             if now >= next_tick {
@@ -457,9 +464,13 @@ impl Coordinator<'_> {
     fn begin_seeding(&mut self) -> Instant {
         let now = Instant::now();
         info!("everything is there");
-        self.recorder.remove();
         self.web_seeds = None;
-        self.discovery.tiers.on_completed(now);
+        if self.all {
+            self.recorder.remove();
+            self.discovery.tiers.on_completed(now);
+        } else {
+            self.record(false);
+        }
         self.rate = Rate::default();
         self.shared.with_swarm(|swarm| {
             swarm.choke_round(now);

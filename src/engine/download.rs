@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, bounded, select};
 use log::{debug, info, warn};
 
 use crate::bitfield::Bitfield;
+use crate::engine::aside::{Arrangement, arrange, bring_back};
 use crate::engine::chunk::ChunkPool;
 use crate::engine::coordinator::{Coordinator, Passed, Progress, Seeding};
 use crate::engine::dht::Entry;
@@ -33,17 +34,19 @@ use crate::policy::encryption::Encryption;
 use crate::policy::memory::Plan;
 use crate::policy::mirrors::Mirrors;
 use crate::policy::rate::Rate;
+use crate::policy::selection::Selection;
 use crate::policy::swarm::Swarm;
 use crate::policy::tiers::Tiers;
-use crate::protocol::metainfo::{FileKind, Metainfo};
-use crate::protocol::resume::Record;
+use crate::protocol::metainfo::{FileEntry, Metainfo};
+use crate::protocol::resume::{FileState, Record};
 use crate::system::link::Waker;
 use crate::system::resume::ResumeFile;
 use crate::system::route::Route;
-use crate::system::storage::layout::{Layout, OutputFile};
+use crate::system::storage::directory::Directory;
+use crate::system::storage::layout::Layout;
 use crate::system::storage::source::Source;
 use crate::system::storage::{Storage, catch_failed_stores};
-use crate::units::Count;
+use crate::units::{Count, PieceIndex};
 
 /// What the user may choose.
 #[derive(Clone, Debug)]
@@ -55,6 +58,8 @@ pub struct Options {
     /// The first so many of the torrent's mirrors are tried before the others, which are tried in
     /// any order.
     pub mirrors_first: usize,
+    /// The files that are fetched, if not all.
+    pub selection: Option<Selection>,
     /// Bytes that are to stay free on the disk.
     pub min_free: u64,
     /// How much may be under way at once.
@@ -82,7 +87,7 @@ pub struct Options {
 /// What was done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Report {
-    /// Bytes of the files, all of them verified.
+    /// Bytes of the files that were selected, all of them verified.
     pub total: u64,
     /// Bytes that came from peers and mirrors.
     pub downloaded: u64,
@@ -109,7 +114,8 @@ pub fn download(
     let outcome = download_through(metainfo, options, &mut outside, signals, show);
     // It ended before peers were needed.
     if let Some(outside) = outside {
-        let left = if outcome.is_ok() { 0 } else { metainfo.geometry.total() };
+        let all = outcome.is_ok() && options.selection.is_none();
+        let left = if all { 0 } else { metainfo.geometry.total() };
         outside.discovery.farewell(Totals { left, downloaded: 0, uploaded: 0 });
     }
     outcome
@@ -122,46 +128,71 @@ fn download_through(
     signals: &Receiver<()>,
     show: &mut dyn FnMut(&Progress),
 ) -> Result<Report, Fatal> {
-    let data = metainfo.files.iter().filter(|file| file.kind == FileKind::Data);
-    let total = data.map(|file| file.length).sum();
-    let mut storage = Storage::create(&options.dir, layout(metainfo))?;
+    let selection = options.selection.as_ref();
+    let selected = |index| selection.is_none_or(|selection| selection.has(index));
+    let data = metainfo.files.iter().enumerate();
+    let data = data.filter(|(index, file)| file.is_data() && selected(*index));
+    let total = data.map(|(_, file)| file.length).sum();
+    let directory = Directory::create(&options.dir)?;
     let (geometry, files) = (metainfo.geometry, metainfo.files.len());
     let length_max = Record::length_max(geometry, files);
-    let (file, bytes) = ResumeFile::find(storage.directory(), &metainfo.name, length_max)?;
+    let (file, bytes) = ResumeFile::find(directory.share(), &metainfo.name, length_max)?;
     let record = Record::decode(&bytes, metainfo.info_hash, geometry, files);
     drop(bytes);
-    let found = check(metainfo, storage.layout(), record.as_ref(), options, signals, show)?;
+    let Arrangement { layout, wanted, aside } =
+        arrange(metainfo, selection, directory.share(), &file, record.as_ref())?;
+    let mut storage = Storage::new(directory, layout);
+    storage.keep_free(options.min_free);
+    if let Some(record) = &record {
+        bring_back(&mut storage, geometry, &file, record)?;
+    }
+    let wants = |piece| wanted.as_ref().is_none_or(|wanted| wanted.has(piece));
+    // What is aside is nowhere else, and may be wanted another time.
+    let hashed = wanted.clone().map(|mut hashed| {
+        for piece in aside.iter().filter_map(|piece| geometry.piece(*piece)) {
+            hashed.insert(piece);
+        }
+        hashed
+    });
+    let search = (storage.layout().as_ref(), hashed.as_ref(), record.as_ref());
+    let mut found = check(metainfo, search, options, signals, show)?;
+    found.files.resize(files + 1, FileState::default());
     drop(record);
-    refuse_bad_padding(metainfo, storage.layout(), &found.pieces)?;
-    if found.pieces.is_full() {
+    let missing = |piece: &PieceIndex| wants(*piece) && !found.pieces.has(*piece);
+    refuse_bad_padding(metainfo, storage.layout(), missing)?;
+    if !geometry.all_pieces().any(|piece| missing(&piece)) {
         storage.finish()?;
         if options.seeding.is_none() {
-            file.remove();
+            if selection.is_none() {
+                file.remove();
+            }
             let (downloaded, mirrored, uploaded) = (0, 0, 0);
             return Ok(Report { total, downloaded, mirrored, uploaded, elapsed: Duration::ZERO });
         }
     }
     let began = Instant::now();
-    let coordinator = start(metainfo, storage, (found, file), options, outside, signals, show)?;
+    let prepared = Prepared { storage, found, wanted, aside, file };
+    let coordinator = start(metainfo, prepared, options, outside, signals, show)?;
     let Passed { downloaded, mirrored, uploaded, complete } = coordinator.run()?;
     let elapsed = complete.saturating_duration_since(began);
     Ok(Report { total, downloaded, mirrored, uploaded, elapsed })
 }
 
-fn layout(metainfo: &Metainfo) -> Layout {
-    let file = |file: &crate::protocol::metainfo::FileEntry| OutputFile {
-        path: file.path.clone(),
-        length: file.length,
-        pad: file.kind == FileKind::Pad,
-    };
-    Layout::new(metainfo.files.iter().map(file).collect())
+/// What is known of the files before anybody is asked.
+struct Prepared {
+    storage: Storage,
+    found: Found,
+    /// The pieces that are to be had, if not all.
+    wanted: Option<Bitfield>,
+    /// The pieces that have a place aside.
+    aside: Vec<u32>,
+    file: ResumeFile,
 }
 
 /// Hashes what is there, on all cores, showing how far it is.
 fn check(
     metainfo: &Metainfo,
-    layout: &Layout,
-    record: Option<&Record>,
+    (layout, wanted, record): (&Layout, Option<&Bitfield>, Option<&Record>),
     options: &Options,
     signals: &Receiver<()>,
     show: &mut dyn FnMut(&Progress),
@@ -176,7 +207,7 @@ fn check(
             let hashes = |piece| *metainfo.piece_hash(piece);
             let (dir, geometry) = (&options.dir, metainfo.geometry);
             let (stop, progress) = (&stop, &looked);
-            let search = Search { dir, layout, geometry, record, threads, stop, progress };
+            let search = Search { dir, layout, geometry, wanted, record, threads, stop, progress };
             let _room = done.send(recheck(&search, hashes));
         });
         search.map_err(|error| Fatal::System("start a thread", error))?;
@@ -201,14 +232,18 @@ fn check(
 
 /// A piece that is all padding is zeros, and was found so; one whose hash says otherwise can't be
 /// had from anybody.
-fn refuse_bad_padding(metainfo: &Metainfo, layout: &Layout, had: &Bitfield) -> Result<(), Fatal> {
+fn refuse_bad_padding(
+    metainfo: &Metainfo,
+    layout: &Layout,
+    missing: impl Fn(&PieceIndex) -> bool,
+) -> Result<(), Fatal> {
     let geometry = metainfo.geometry;
-    if metainfo.files.iter().all(|file| file.kind == FileKind::Data) {
+    if metainfo.files.iter().all(FileEntry::is_data) {
         return Ok(());
     }
     let padding =
         |piece| layout.is_padding(geometry.offset_of(piece), geometry.length_of(piece) as usize);
-    match geometry.all_pieces().find(|piece| !had.has(*piece) && padding(*piece)) {
+    match geometry.all_pieces().find(|piece| missing(piece) && padding(*piece)) {
         None => Ok(()),
         Some(piece) => {
             let why = format!("piece {piece} is padding, but its hash is not that of zeros");
@@ -220,8 +255,7 @@ fn refuse_bad_padding(metainfo: &Metainfo, layout: &Layout, had: &Bitfield) -> R
 /// Starts every thread that a download needs.
 fn start<'a>(
     metainfo: &Arc<Metainfo>,
-    mut storage: Storage,
-    (found, mut file): (Found, ResumeFile),
+    Prepared { storage, found, wanted, aside, mut file }: Prepared,
     options: &Options,
     outside: &mut Option<Outside>,
     signals: &'a Receiver<()>,
@@ -241,18 +275,19 @@ fn start<'a>(
     let started = |what| move |error| Fatal::System(what, error);
     let geometry = metainfo.geometry;
     let mut swarm = Swarm::new(geometry, found.pieces.clone(), rng.fork(), Instant::now());
+    if let Some(wanted) = wanted {
+        swarm.select(wanted);
+    }
     swarm.picker.limit_begun(plan.begun);
     swarm.upload_limit_per_s = options.upload_limit;
     let urls = in_order(&metainfo.mirrors, options.mirrors_first, &mut rng);
     swarm.mirrors = Mirrors::new(urls.len());
-    let missing = geometry.total() - swarm.had_bytes();
-    storage.keep_free(options.min_free);
-    storage.check_room(missing)?;
+    storage.check_room(swarm.left_bytes())?;
     file.hold()?;
     if let Err(error) = catch_failed_stores() {
         debug!("the signal of a failed store can't be caught: {error}");
     }
-    let missing_pieces = geometry.pieces() - swarm.picker.had().count();
+    let (missing_pieces, total) = (swarm.picker.left(), swarm.selected_bytes());
     let then = options.seeding.map_or("leaves".to_owned(), |plan| format!("seeds {plan}"));
     info!("{} to fetch; then it {then}", Count(missing_pieces, "piece"));
 
@@ -318,7 +353,7 @@ fn start<'a>(
     let shared = Arc::new(shared);
     // What was found may never have been flushed, so nothing of it is recorded yet.
     let (info_hash, pieces) = (metainfo.info_hash, Bitfield::none(geometry));
-    let record = Record { info_hash, pieces, files: found.files };
+    let record = Record { info_hash, pieces, files: found.files, aside };
     let (found, reports) = (found.pieces, report.clone());
     let desk = Desk { directory, layout, geometry, found, record, file, reports };
     let recorder = Recorder::spawn(desk).map_err(started("start a thread"))?;
@@ -348,7 +383,8 @@ fn start<'a>(
         patience: options.patience,
         signals,
         show,
-        total: geometry.total(),
+        total,
+        all: options.selection.is_none(),
         busy: 0,
         met: BTreeMap::new(),
         rate: Rate::default(),

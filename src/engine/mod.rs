@@ -2,6 +2,7 @@
 
 mod agent;
 pub mod announcer;
+pub mod aside;
 pub mod chunk;
 pub mod coordinator;
 pub mod dht;

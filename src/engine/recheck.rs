@@ -22,7 +22,7 @@ use crate::limits::{
 use crate::protocol::resume::{FileState, Record};
 use crate::system::buffer::Buffer;
 use crate::system::storage::directory::Directory;
-use crate::system::storage::layout::{Layout, Segment};
+use crate::system::storage::layout::{Layout, OutputKind, Segment};
 use crate::units::{Geometry, PieceIndex};
 
 /// Where to look for what.
@@ -33,6 +33,8 @@ pub struct Search<'a> {
     pub layout: &'a Layout,
     /// The torrent's measures.
     pub geometry: Geometry,
+    /// The pieces that matter, if not all: nothing of the others is hashed.
+    pub wanted: Option<&'a Bitfield>,
     /// What an earlier run knew: nothing is hashed where the files are as they were then.
     pub record: Option<&'a Record>,
     /// Threads that hash.
@@ -64,7 +66,8 @@ pub fn recheck(
     let Search { dir, layout, geometry, .. } = *search;
     let mut pieces = Bitfield::none(geometry);
     let files = survey(dir, layout)?;
-    if files.iter().all(|file| file.length == 0) && !layout.files().iter().any(|file| file.pad) {
+    if files.iter().all(|file| file.length == 0) && !layout.files().iter().any(|file| file.is_pad())
+    {
         search.progress.fetch_add(geometry.total(), Ordering::Relaxed);
         return Ok(Found { pieces, files });
     }
@@ -87,12 +90,14 @@ pub fn recheck(
     Ok(Found { pieces, files })
 }
 
-/// How each file looks; nothing for one that is missing, and for padding.
+/// How each file looks; nothing for one that is missing, or is not on disk under its name.
 fn survey(dir: &Path, layout: &Layout) -> Result<Vec<FileState>, Fatal> {
     let mut states = vec![FileState::default(); layout.files().len()];
     let Some(mut directory) = Directory::open(dir)? else { return Ok(states) };
-    for (state, file) in states.iter_mut().zip(layout.files()).filter(|(_, file)| !file.pad) {
-        *state = directory.look(&file.path)?.map(FileState::from).unwrap_or_default();
+    for (state, file) in states.iter_mut().zip(layout.files()) {
+        if matches!(file.kind, OutputKind::Data | OutputKind::Aside) {
+            *state = directory.look(&file.path)?.map(FileState::from).unwrap_or_default();
+        }
     }
     Ok(states)
 }
@@ -172,6 +177,7 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
                         self.known.fetch_add(u32::from(right), Ordering::Relaxed);
                         right
                     }
+                    None if self.search.wanted.is_some_and(|wanted| !wanted.has(piece)) => false,
                     None => self.hash_of(piece, &mut reader)? == Some((self.hash)(piece)),
                 };
                 if right {
@@ -196,7 +202,7 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
         let unchanged = layout.segments_of(geometry, piece).all(|segment| {
             let found = self.files.get(segment.index).copied().unwrap_or_default();
             let whole = found.length == segment.file.length;
-            segment.file.pad || (whole || !right) && record.knows(segment.index, found)
+            segment.file.is_pad() || (whole || !right) && record.knows(segment.index, found)
         });
         unchanged.then_some(right)
     }
@@ -207,7 +213,7 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
         let length = geometry.length_of(piece) as usize;
         let segments = || layout.segments_of(geometry, piece);
         let there = |segment: &Segment<'_>| {
-            segment.file.pad
+            segment.file.is_pad()
                 || self.files.get(segment.index).is_some_and(|file| segment.end() <= file.length)
         };
         if !segments().all(|segment| there(&segment)) {
@@ -215,7 +221,7 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
         }
         let mut zeros = true;
         for segment in segments() {
-            zeros = zeros && (segment.file.pad || reader.is_hole(&segment)?);
+            zeros = zeros && (segment.file.is_pad() || reader.is_hole(&segment)?);
         }
         if zeros {
             return Ok(Some(self.hash_of_zeros(length)));
@@ -292,7 +298,7 @@ impl Reader {
         mut each: impl FnMut(&[u8]),
         is_over: impl Fn() -> bool,
     ) -> Result<bool, Fatal> {
-        if !segment.file.pad && !self.open(segment)? {
+        if !segment.file.is_pad() && !self.open(segment)? {
             return Ok(false);
         }
         let mut offset = segment.offset;
@@ -302,7 +308,7 @@ impl Reader {
             let Some(part) = self.buffer.get_mut(..length) else { return Ok(false) };
             let read = match &self.file {
                 _ if is_over() => return Ok(false),
-                _ if segment.file.pad => {
+                _ if segment.file.is_pad() => {
                     part.fill(0);
                     Ok(())
                 }

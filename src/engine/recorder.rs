@@ -156,7 +156,9 @@ impl Desk {
         let mut files = BTreeSet::new();
         for piece in pieces {
             let segments = self.layout.segments_of(self.geometry, piece);
-            files.extend(segments.filter(|segment| !segment.file.pad).map(|segment| segment.index));
+            files.extend(
+                segments.filter(|segment| !segment.file.is_pad()).map(|segment| segment.index),
+            );
         }
         files
     }

@@ -225,8 +225,8 @@ impl Worker {
         let layout = Arc::clone(&self.site.layout);
         let run = fetch.left();
         let length = usize::try_from(run.end - run.start).unwrap_or(usize::MAX);
-        for segment in layout.segments(run.start, length) {
-            if segment.file.pad {
+        for segment in layout.files_at(run.start, length) {
+            if segment.file.is_pad() {
                 self.pad(fetch, segment.length)?;
             } else {
                 self.get(fetch, url, &segment)?;

@@ -811,7 +811,7 @@ impl Conversation {
         }
         swarm.picker.on_have(&self.have, piece);
         self.have.insert(piece);
-        self.wanted += u32::from(!swarm.picker.had().has(piece));
+        self.wanted += u32::from(swarm.picker.wants(piece));
     }
 
     /// Requests that were given up go back to the picker; others can have their blocks.

@@ -63,6 +63,10 @@ const FOUND_PER_PIECE_BYTES: u64 = 2 * 4 * GROWN + 1;
 const FILE_BYTES: u64 = 40 * GROWN + 40 + 16 + 1 + 64;
 /// For each file while the torrent is read, or while what is there is looked at.
 const FILE_READ_BYTES: u64 = 64 * GROWN + 16 * GROWN + 120;
+/// For each file, whether it is selected.
+const FILE_SELECTED_BYTES: u64 = 2;
+/// For each piece that is kept aside in part.
+const PIECE_ASIDE_BYTES: u64 = 8 + 3 * 4 * GROWN + 4;
 /// For each component of a path while the torrent is read: directories are told from files.
 const COMPONENT_BYTES: u64 = 17 * GROWN + 17;
 /// A begun piece without its blocks: in the picker, and at the writer its hash so far.
@@ -81,6 +85,8 @@ pub struct Needs {
     pub measures: Measures,
     /// Threads that announce already.
     pub announcers: usize,
+    /// Only some of the files are wanted.
+    pub selects: bool,
     /// Nodes of the DHT are wanted, and are there already.
     pub dht: (bool, bool),
     /// Peers that are wanted.
@@ -259,6 +265,17 @@ fn always(needs: &Needs) -> u64 {
         + needs.measures.files * FILE_BYTES
         + 2 * needs.measures.path_bytes
         + bitfield(needs)
+        + if needs.selects { selection(needs) } else { 0 }
+}
+
+/// Which files, which pieces, and the places of what is kept aside: in the layout, in the record as
+/// it was read and as it is now, and its bytes.
+fn selection(needs: &Needs) -> u64 {
+    let Measures { files, pieces, .. } = needs.measures;
+    files * FILE_SELECTED_BYTES
+        + 3 * bitfield(needs)
+        + pieces.min(2 * files) * PIECE_ASIDE_BYTES
+        + u64::from(BLOCK_LENGTH)
 }
 
 /// The mirrors, and the names that they have for what is named otherwise here.
@@ -422,6 +439,7 @@ mod tests {
                 ..Measures::default()
             },
             announcers: 0,
+            selects: false,
             dht: (true, false),
             peers: PEERS_DEFAULT,
             cores: 4,
@@ -464,9 +482,12 @@ mod tests {
     fn more_memory_never_gives_less_and_is_never_overdrawn() {
         let mut all = [needs(1, 1, 0), needs(200_000, 1 << 14, 5), needs(3_000, 1 << 24, 32)];
         (all[1].measures.mirrors, all[2].measures.mirrors) = (300, 1);
-        for needs in
-            all.into_iter().chain(all.map(|needs| Needs { cores: 100, peers: 500, ..needs }))
-        {
+        for needs in all.into_iter().chain(all.map(|needs| Needs {
+            cores: 100,
+            peers: 500,
+            selects: true,
+            ..needs
+        })) {
             let mut before = None::<Plan>;
             for ceiling in (0..500).map(|step| step * MIB) {
                 let Ok(plan) = Plan::new(ceiling, &needs) else {

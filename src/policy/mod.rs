@@ -25,6 +25,7 @@ pub mod rarity;
 pub mod rate;
 pub mod reach;
 pub mod routing;
+pub mod selection;
 pub mod serving;
 pub mod swarm;
 pub mod tiers;

@@ -16,7 +16,9 @@
 //! 6. A piece that was wrong, with blocks from several peers, is fetched again from one peer
 //!    alone, so that it is plain who sent the bad block. If that peer gives up, it is open to all
 //!    again: one that falls silent could keep it for ever.
-//! 7. A mirror has every piece and answers best if it is asked for a lot in a row. Each of its
+//! 7. Where files are selected, only the pieces that they lie in are missing; the others are nobody's
+//!    business, and when the selected ones are had it is done.
+//! 8. A mirror has every piece and answers best if it is asked for a lot in a row. Each of its
 //!    connections gets a run: blocks that are free one after the other, of one piece or of many,
 //!    all asked for at once. After what nobody works on (rule 2) it goes on where its last run
 //!    ended; or else it begins with what no peer has, if peers have some of the rest; or else with
@@ -127,6 +129,10 @@ pub struct Run {
 pub struct Picker {
     geometry: Geometry,
     had: Bitfield,
+    /// The pieces that are to be had, if not all (rule 7).
+    selected: Option<Bitfield>,
+    /// Pieces that are to be had and are not yet.
+    left: u32,
     missing: Rarity,
     /// Peers that have every piece; they are counted here and not in `missing`.
     seeds: u32,
@@ -136,7 +142,7 @@ pub struct Picker {
     full: BTreeMap<PieceIndex, Vec<SessionId>>,
     /// Pieces that are to be fetched from one peer alone (rule 6).
     suspect: BTreeSet<PieceIndex>,
-    /// Where the last run of each of the mirrors' connections ended (rule 7).
+    /// Where the last run of each of the mirrors' connections ended (rule 8).
     heads: [Option<PieceIndex>; MIRROR_WORKERS_MAX],
     verified: u32,
     /// Pieces that may be open or full at once.
@@ -150,7 +156,9 @@ impl Picker {
         let missing = Rarity::new(geometry, &had, &mut rng);
         Self {
             geometry,
+            left: geometry.pieces().saturating_sub(had.count()),
             had,
+            selected: None,
             missing,
             seeds: 0,
             open: BTreeMap::new(),
@@ -162,6 +170,15 @@ impl Picker {
             begun_max: OPEN_PIECES_MAX,
             rng,
         }
+    }
+
+    /// From now on only these pieces are to be had (rule 7). To be said before the first job.
+    pub fn select(&mut self, pieces: Bitfield) {
+        for piece in self.geometry.all_pieces().filter(|piece| !pieces.has(*piece)) {
+            self.missing.remove(piece);
+        }
+        self.left = u32::try_from(self.missing.len()).unwrap_or(u32::MAX);
+        self.selected = Some(pieces);
     }
 
     /// Past `max` pieces that are open or full no more are begun: their tables take memory.
@@ -187,9 +204,24 @@ impl Picker {
         self.open.keys().chain(self.full.keys()).copied()
     }
 
-    /// Whether every piece is there and verified.
+    /// Whether every piece that is to be had is there and verified.
     pub fn is_done(&self) -> bool {
-        self.had.is_full()
+        self.left == 0
+    }
+
+    /// How many pieces are to be had and are not yet.
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// Whether `piece` is to be had.
+    pub fn selects(&self, piece: PieceIndex) -> bool {
+        self.selected.as_ref().is_none_or(|selected| selected.has(piece))
+    }
+
+    /// Whether `piece` is to be had and is not yet.
+    pub fn wants(&self, piece: PieceIndex) -> bool {
+        self.selects(piece) && !self.had.has(piece)
     }
 
     /// Bytes of the pieces that nobody has begun, the last one counted as long as the others.
@@ -241,10 +273,17 @@ impl Picker {
         self.seeds + u32::from(self.missing.availability(piece))
     }
 
-    /// How many of these pieces are not had yet.
+    /// How many of these pieces are to be had and are not yet.
     pub fn wanted(&self, have: &Bitfield) -> u32 {
         let bytes = have.as_bytes().iter().zip(self.had.as_bytes());
-        bytes.map(|(theirs, ours)| (theirs & !ours).count_ones()).sum()
+        let lacked = bytes.map(|(theirs, ours)| theirs & !ours);
+        match &self.selected {
+            None => lacked.map(u8::count_ones).sum(),
+            Some(selected) => {
+                let both = lacked.zip(selected.as_bytes());
+                both.map(|(lacked, selected)| (lacked & selected).count_ones()).sum()
+            }
+        }
     }
 
     // ---- jobs and blocks -----------------------------------------------------------------------
@@ -363,7 +402,7 @@ impl Picker {
 
     // ---- runs ----------------------------------------------------------------------------------
 
-    /// Binds a run for connection number `hand` of the mirror `who`, which has `have` (rule 7): of
+    /// Binds a run for connection number `hand` of the mirror `who`, which has `have` (rule 8): of
     /// no more than so many `bytes` and `pieces`, but of one block at least. A block that ends so
     /// many bytes from the start of the run is due at `due_ms` of that.
     pub fn take_run(
@@ -633,7 +672,9 @@ impl Picker {
     pub fn on_verified(&mut self, piece: PieceIndex) {
         self.full.remove(&piece);
         self.suspect.remove(&piece);
-        self.had.insert(piece);
+        if self.had.insert(piece) && self.selects(piece) {
+            self.left = self.left.saturating_sub(1);
+        }
         self.verified += 1;
     }
 
@@ -1086,5 +1127,40 @@ mod tests {
         picker.on_verified(picker.geometry.piece(9).unwrap());
         picker.on_verified(picker.geometry.piece(1).unwrap());
         assert_eq!(picker.wanted(&have), 3);
+    }
+
+    #[test]
+    fn only_what_is_selected_is_missing() {
+        let mut picker = picker(20, 1);
+        let geometry = picker.geometry;
+        let piece = |number| geometry.piece(number).unwrap();
+        let mut selected = Bitfield::none(geometry);
+        for number in [3, 7, 8] {
+            selected.insert(piece(number));
+        }
+        let mut had = Bitfield::none(geometry);
+        for number in [1, 7] {
+            had.insert(piece(number));
+        }
+        picker.had = had;
+        picker.missing.remove(piece(7));
+        picker.select(selected);
+        let all = Bitfield::all(geometry);
+        assert_eq!((picker.left(), picker.wanted(&all), picker.is_done()), (2, 2, false));
+        assert!(picker.wants(piece(3)) && !picker.wants(piece(7)) && !picker.wants(piece(4)));
+        picker.on_join(&all);
+        let mut jobs: Vec<_> = (0..2).filter_map(|_| picker.take_job(&all, None)).collect();
+        jobs.sort_unstable();
+        assert_eq!(jobs, [piece(3), piece(8)]);
+        assert_eq!(picker.take_job(&Bitfield::none(geometry), None), None);
+        let mut others = Bitfield::all(geometry);
+        for piece in &jobs {
+            others.remove(*piece);
+        }
+        assert_eq!((picker.wanted(&others), picker.take_job(&others, None)), (0, None));
+        picker.on_verified(piece(3));
+        assert!(!picker.is_done());
+        picker.on_verified(piece(8));
+        assert!(picker.is_done() && picker.left() == 0);
     }
 }

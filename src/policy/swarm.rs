@@ -49,6 +49,9 @@ pub struct Swarm {
     heard: Vec<SocketAddr>,
     nodes: Vec<SocketAddr>,
     had_bytes: u64,
+    /// Bytes of the pieces that are to be had, and of those of them that are not yet.
+    selected_bytes: u64,
+    left_bytes: u64,
     geometry: Geometry,
     epoch: Instant,
     verified: Vec<PieceIndex>,
@@ -94,15 +97,13 @@ impl Trade {
 impl Swarm {
     /// The swarm of a torrent of which `had` is there already, with times counted from `epoch`.
     pub fn new(geometry: Geometry, had: Bitfield, rng: fastrand::Rng, epoch: Instant) -> Self {
-        let had_bytes = geometry
-            .all_pieces()
-            .filter(|piece| had.has(*piece))
-            .map(|piece| u64::from(geometry.length_of(piece)))
-            .sum();
+        let had_bytes = bytes_of(geometry, |piece| had.has(piece));
         // All that this list will ever take: one that grows takes up to three times as much.
         let missing = geometry.pieces().saturating_sub(had.count()) as usize;
         Self {
             had_bytes,
+            selected_bytes: geometry.total(),
+            left_bytes: geometry.total() - had_bytes,
             picker: Picker::new(geometry, had, rng.clone()),
             choker: Choker::new(rng),
             stop: false,
@@ -134,6 +135,13 @@ impl Swarm {
         }
     }
 
+    /// From now on only these pieces are to be had. To be said before the first session.
+    pub fn select(&mut self, pieces: Bitfield) {
+        self.selected_bytes = bytes_of(self.geometry, |piece| pieces.has(piece));
+        self.picker.select(pieces);
+        self.left_bytes = bytes_of(self.geometry, |piece| self.picker.wants(piece));
+    }
+
     /// The torrent's measures.
     pub fn geometry(&self) -> Geometry {
         self.geometry
@@ -142,6 +150,16 @@ impl Swarm {
     /// Bytes of the pieces that are there and verified.
     pub fn had_bytes(&self) -> u64 {
         self.had_bytes
+    }
+
+    /// Bytes of the pieces that are to be had.
+    pub fn selected_bytes(&self) -> u64 {
+        self.selected_bytes
+    }
+
+    /// Bytes of the pieces that are to be had and are not yet.
+    pub fn left_bytes(&self) -> u64 {
+        self.left_bytes
     }
 
     /// Milliseconds from the start to `time`.
@@ -373,8 +391,12 @@ impl Swarm {
 
     /// The hash of `piece` is right and its bytes are in the files.
     pub fn on_verified(&mut self, piece: PieceIndex) {
+        let length = u64::from(self.geometry.length_of(piece));
+        if self.picker.wants(piece) {
+            self.left_bytes -= length.min(self.left_bytes);
+        }
         self.picker.on_verified(piece);
-        self.had_bytes += u64::from(self.geometry.length_of(piece));
+        self.had_bytes += length;
         self.verified.push(piece);
     }
 
@@ -385,4 +407,9 @@ impl Swarm {
         self.feed();
         brought
     }
+}
+
+fn bytes_of(geometry: Geometry, which: impl Fn(PieceIndex) -> bool) -> u64 {
+    let pieces = geometry.all_pieces().filter(|piece| which(*piece));
+    pieces.map(|piece| u64::from(geometry.length_of(piece))).sum()
 }

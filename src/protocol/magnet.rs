@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::limits::{MAGNET_PEERS_MAX, MAGNET_SELECTIONS_MAX, MAGNET_WEB_SEEDS_MAX, TRACKERS_MAX};
+use crate::limits::{MAGNET_PEERS_MAX, MAGNET_WEB_SEEDS_MAX, SELECTIONS_MAX, TRACKERS_MAX};
 use crate::protocol::url::is_usable;
 use crate::units::InfoHash;
 
@@ -142,7 +142,7 @@ fn read_selection(text: &str) -> Vec<RangeInclusive<usize>> {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(first.parse().ok()?..=last.parse().ok()?)
     };
-    text.split(',').filter_map(range).take(MAGNET_SELECTIONS_MAX).collect()
+    text.split(',').filter_map(range).take(SELECTIONS_MAX).collect()
 }
 
 fn is_number(text: &str) -> bool {
@@ -266,6 +266,6 @@ mod tests {
         assert_eq!(counts, (TRACKERS_MAX, MAGNET_PEERS_MAX, MAGNET_WEB_SEEDS_MAX));
         assert!(of(&format!("&tr=http://{}", "a".repeat(URL_LENGTH_MAX_BYTES))).tiers.is_empty());
         let ranges: String = (0..100_000).map(|i| format!("{i},")).collect();
-        assert_eq!(of(&format!("&so={ranges}")).selected.len(), MAGNET_SELECTIONS_MAX);
+        assert_eq!(of(&format!("&so={ranges}")).selected.len(), SELECTIONS_MAX);
     }
 }

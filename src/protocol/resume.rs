@@ -11,6 +11,9 @@ use crate::units::{Geometry, InfoHash};
 /// Bytes of one file's state: two numbers of 8 bytes, the most significant first.
 const STATE_LENGTH: usize = 16;
 
+/// Bytes of a piece's number.
+const PIECE_LENGTH: usize = 4;
+
 /// Bytes of what stands around the fields, with room to spare.
 const FRAME_LENGTH: usize = 128;
 
@@ -30,29 +33,39 @@ pub struct Record {
     pub info_hash: InfoHash,
     /// Pieces that were verified, and whose bytes were flushed to the file system.
     pub pieces: Bitfield,
-    /// The torrent's files in its order, padding included.
+    /// The torrent's files in its order, padding included; then that of what is kept aside.
     pub files: Vec<FileState>,
+    /// The pieces that have a place in what is kept aside of files that were not selected, in the
+    /// order of these places.
+    pub aside: Vec<u32>,
 }
 
 impl Record {
     /// The bytes that [`Record::decode`] understands.
     pub fn encode(&self) -> Vec<u8> {
         let state = |file: &FileState| [file.length.to_be_bytes(), file.modified_ns.to_be_bytes()];
-        let files: Vec<u8> = self.files.iter().flat_map(state).flatten().collect();
-        Item::dict([
-            ("files", Item::bytes(files)),
-            ("info-hash", Item::bytes(self.info_hash.0)),
-            ("pieces", Item::bytes(self.pieces.as_bytes())),
-        ])
-        .encode()
+        let kept = self.files.len().saturating_sub(usize::from(self.aside.is_empty()));
+        let files: Vec<u8> = self.files.iter().take(kept).flat_map(state).flatten().collect();
+        let aside: Vec<u8> = self.aside.iter().flat_map(|piece| piece.to_be_bytes()).collect();
+        let entries = [
+            ("aside", aside.as_slice()),
+            ("files", &files),
+            ("info-hash", &self.info_hash.0),
+            ("pieces", self.pieces.as_bytes()),
+        ];
+        let nothing = usize::from(aside.is_empty());
+        Item::dict(entries.into_iter().skip(nothing).map(|(key, bytes)| (key, Item::bytes(bytes))))
+            .encode()
     }
 
     /// No record of a torrent with these measures is longer.
     pub fn length_max(geometry: Geometry, files: usize) -> u64 {
-        (STATE_LENGTH * files + Bitfield::wire_length(geometry) + FRAME_LENGTH) as u64
+        let aside = PIECE_LENGTH * geometry.pieces() as usize;
+        (STATE_LENGTH * (files + 1) + Bitfield::wire_length(geometry) + aside + FRAME_LENGTH) as u64
     }
 
-    /// Reads a record of this torrent; `None` if it is something else, whatever that may be.
+    /// Reads a record of this torrent, which has so many files; `None` if it is something else,
+    /// whatever that may be.
     pub fn decode(
         bytes: &[u8],
         info_hash: InfoHash,
@@ -66,16 +79,31 @@ impl Record {
         }
         let pieces = Bitfield::from_wire(field("pieces")?, geometry)?;
         let (states, rest) = field("files")?.as_chunks::<STATE_LENGTH>();
-        let files_match = states.len() == files && rest.is_empty();
-        let files = states.iter().map(|state| {
+        let aside_known = field("aside");
+        let files_match =
+            states.len() == files + usize::from(aside_known.is_some()) && rest.is_empty();
+        let states_read = states.iter().map(|state| {
             let (length, modified) = state.split_at(STATE_LENGTH / 2);
             Some(FileState {
                 length: u64::from_be_bytes(length.try_into().ok()?),
                 modified_ns: i64::from_be_bytes(modified.try_into().ok()?),
             })
         });
-        let files = files.collect::<Option<_>>().filter(|_| files_match)?;
-        Some(Self { info_hash, pieces, files })
+        let found: Option<Vec<FileState>> = states_read.collect();
+        let mut found = found.filter(|_| files_match)?;
+        found.resize(files + 1, FileState::default());
+        let (numbers, rest) = aside_known.unwrap_or_default().as_chunks::<PIECE_LENGTH>();
+        if aside_known.is_some() == numbers.is_empty() || !rest.is_empty() {
+            return None;
+        }
+        let mut known = Bitfield::none(geometry);
+        let mut aside = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            // Each has one place.
+            let piece = geometry.piece(u32::from_be_bytes(*number))?;
+            aside.push(known.insert(piece).then_some(piece.get())?);
+        }
+        Some(Self { info_hash, pieces, files: found, aside })
     }
 
     /// Whether the file at this place in the torrent, which is found like this, is as it was.
@@ -95,14 +123,18 @@ mod tests {
         let state = |length, modified_ns| FileState { length, modified_ns };
         let files =
             vec![state(0, 0), state(u64::MAX, i64::MIN), state(7, 1_790_000_000_123_456_789)];
-        (Record { info_hash: InfoHash([7; 20]), pieces, files }, geometry)
+        (Record { info_hash: InfoHash([7; 20]), pieces, files, aside: vec![9, 0] }, geometry)
     }
 
     #[test]
     fn a_record_survives_the_way_to_bytes_and_back() {
         let (record, geometry) = record();
-        let read = Record::decode(&record.encode(), record.info_hash, geometry, 3);
-        assert!(record.encode().len() as u64 <= Record::length_max(geometry, 3));
+        let read = Record::decode(&record.encode(), record.info_hash, geometry, 2);
+        let mut plain = Record { aside: Vec::new(), ..record.clone() };
+        plain.files[2] = FileState::default();
+        assert!(!plain.encode().windows(5).any(|word| word == b"aside"));
+        assert_eq!(Record::decode(&plain.encode(), plain.info_hash, geometry, 2), Some(plain));
+        assert!(record.encode().len() as u64 <= Record::length_max(geometry, 2));
         assert_eq!(read, Some(record));
     }
 
@@ -110,16 +142,19 @@ mod tests {
     fn what_is_no_record_of_this_torrent_is_nothing() {
         let (record, geometry) = record();
         let bytes = record.encode();
-        let decode = |bytes: &[u8]| Record::decode(bytes, record.info_hash, geometry, 3);
+        let decode = |bytes: &[u8]| Record::decode(bytes, record.info_hash, geometry, 2);
         for length in 0..bytes.len() {
             assert_eq!(decode(&bytes[..length]), None, "cut to {length}");
         }
         assert_eq!(decode(&[&bytes[..], b"x"].concat()), None);
         assert_eq!(decode(&vec![b'l'; 100_000]), None);
-        assert_eq!(Record::decode(&bytes, InfoHash([8; 20]), geometry, 3), None);
-        assert_eq!(Record::decode(&bytes, record.info_hash, geometry, 2), None);
+        assert_eq!(Record::decode(&bytes, InfoHash([8; 20]), geometry, 2), None);
+        assert_eq!(Record::decode(&bytes, record.info_hash, geometry, 3), None);
         let other = Geometry::new(1600, 10).unwrap();
-        assert_eq!(Record::decode(&bytes, record.info_hash, other, 3), None);
+        assert_eq!(Record::decode(&bytes, record.info_hash, other, 2), None);
+        for aside in [vec![16], vec![1, 2, 1]] {
+            assert_eq!(decode(&Record { aside, ..record.clone() }.encode()), None);
+        }
         // Whatever byte is damaged, it is read as nothing or as another record, without a panic.
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use log::debug;
 use rustix::fs::{FlockOperation, flock};
@@ -19,6 +19,7 @@ use crate::system::storage::directory::Directory;
 
 const SUFFIX: &str = ".rusty_torrent";
 const TEMPORARY_SUFFIX: &str = ".tmp";
+const ASIDE_SUFFIX: &str = ".parts";
 
 /// The record's file, and the lock on it.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct ResumeFile {
     directory: Directory,
     name: PathBuf,
     temporary: PathBuf,
+    aside: PathBuf,
     /// The record's file as it is now, locked.
     held: Option<File>,
 }
@@ -42,9 +44,8 @@ impl ResumeFile {
         name: &str,
         length_max: u64,
     ) -> Result<(Self, Vec<u8>), Fatal> {
-        let (name, temporary) = names_beside(name);
-        let (name, temporary) = (name.into(), temporary.into());
-        let mut file = Self { directory, name, temporary, held: None };
+        let [name, temporary, aside] = names_beside(name).map(PathBuf::from);
+        let mut file = Self { directory, name, temporary, aside, held: None };
         let bytes = match file.lock(false)? {
             Some(held) => {
                 let mut bytes = Vec::new();
@@ -131,13 +132,19 @@ impl ResumeFile {
         Ok(())
     }
 
-    /// Removes the record, and what a run that was killed left of its next one: everything is
-    /// there.
+    /// Removes the record, what a run that was killed left of its next one, and what was kept aside:
+    /// everything is there.
     pub fn remove(self) {
         self.directory.remove(&self.temporary);
+        self.directory.remove(&self.aside);
         if self.held.is_some() {
             self.directory.remove(&self.name);
         }
+    }
+
+    /// Where what is kept aside lies below the output directory.
+    pub fn aside(&self) -> &Path {
+        &self.aside
     }
 
     /// Its path, for people.
@@ -146,16 +153,17 @@ impl ResumeFile {
     }
 }
 
-/// What the record of the torrent called `name` is called, and until it is whole. Neither is `name`
-/// itself: 237 dots and the suffix, say, are no longer than a name may be.
-fn names_beside(name: &str) -> (String, String) {
-    let mut kept = NAME_LENGTH_MAX_BYTES - 1 - SUFFIX.len() - TEMPORARY_SUFFIX.len();
+/// What the record of the torrent called `name` is called, until it is whole, and what is kept aside.
+/// None is `name` itself: 235 dots and the suffix, say, are no longer than a name may be.
+fn names_beside(name: &str) -> [String; 3] {
+    let mut kept = NAME_LENGTH_MAX_BYTES - 1 - SUFFIX.len() - ASIDE_SUFFIX.len();
     loop {
         let start = (0..=kept).rev().find_map(|end| name.get(..end)).unwrap_or_default();
         let record = format!(".{start}{SUFFIX}");
-        let temporary = format!("{record}{TEMPORARY_SUFFIX}");
-        if kept == 0 || ![record.as_str(), &temporary].contains(&name) {
-            return (record, temporary);
+        let (temporary, aside) =
+            (format!("{record}{TEMPORARY_SUFFIX}"), format!("{record}{ASIDE_SUFFIX}"));
+        if kept == 0 || ![record.as_str(), &temporary, &aside].contains(&name) {
+            return [record, temporary, aside];
         }
         kept -= 1;
     }
@@ -167,19 +175,20 @@ mod tests {
 
     #[test]
     fn no_torrent_has_the_name_of_its_own_record() {
-        let dots = ".".repeat(237);
+        let dots = ".".repeat(235);
         let cases = [
             ("a.iso".to_owned(), ".a.iso.rusty_torrent"),
             ("ü".repeat(127), "ü.rusty_torrent"),
             ("x".repeat(255), "x.rusty_torrent"),
             (format!("{dots}{SUFFIX}"), "..rusty_torrent"),
             (format!("{dots}{SUFFIX}{TEMPORARY_SUFFIX}"), "..rusty_torrent"),
+            (format!("{dots}{SUFFIX}{ASIDE_SUFFIX}"), "..rusty_torrent"),
         ];
         for (name, end) in cases {
-            let (record, temporary) = names_beside(&name);
+            let [record, temporary, aside] = names_beside(&name);
             assert!(record.starts_with('.') && record.ends_with(end), "{record}");
-            assert!(temporary.len() <= NAME_LENGTH_MAX_BYTES && temporary != record);
-            assert!(name != record && name != temporary, "{name}");
+            assert!(aside.len() <= NAME_LENGTH_MAX_BYTES && temporary.len() < aside.len());
+            assert!(![record, temporary, aside].contains(&name), "{name}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use rusty_torrent::engine::recheck;
 use rusty_torrent::limits::{BLOCK_LENGTH, CHUNK_LENGTH_BYTES};
 use rusty_torrent::system::storage::Storage;
-use rusty_torrent::system::storage::layout::{Layout, OutputFile};
+use rusty_torrent::system::storage::layout::{Layout, OutputFile, OutputKind};
 use rusty_torrent::units::{Geometry, PieceIndex};
 use sha1::{Digest, Sha1};
 
@@ -16,7 +16,8 @@ const FILE_BYTES: usize = 256 * MIB;
 const PIECE_BYTES: [usize; 3] = [256 << 10, MIB, 16 * MIB];
 
 fn layout() -> Layout {
-    let file = OutputFile { path: "file".into(), length: FILE_BYTES as u64, pad: false };
+    let file =
+        OutputFile { path: "file".into(), length: FILE_BYTES as u64, kind: OutputKind::Data };
     Layout::new(vec![file])
 }
 
@@ -103,6 +104,7 @@ pub fn recheck() {
                         dir: dir.path(),
                         layout: &layout(),
                         geometry,
+                        wanted: None,
                         record: None,
                         threads,
                         stop: &stop,

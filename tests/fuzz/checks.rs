@@ -53,7 +53,7 @@ use rusty_torrent::protocol::tracker_udp::{
 };
 use rusty_torrent::protocol::url::shown;
 use rusty_torrent::protocol::web_seed::mirror_url;
-use rusty_torrent::system::storage::layout::{Layout, OutputFile};
+use rusty_torrent::system::storage::layout::{Layout, OutputFile, OutputKind};
 use rusty_torrent::text::is_plain;
 use rusty_torrent::units::{Geometry, InfoHash, PeerId, SessionId};
 
@@ -277,7 +277,7 @@ fn assert_layout(metainfo: &Metainfo) {
     let file = |file: &rusty_torrent::protocol::metainfo::FileEntry| OutputFile {
         path: file.path.clone(),
         length: file.length,
-        pad: file.kind == FileKind::Pad,
+        kind: if file.is_data() { OutputKind::Data } else { OutputKind::Pad },
     };
     let layout = Layout::new(metainfo.files.iter().map(file).collect());
     let geometry = metainfo.geometry;
@@ -873,11 +873,12 @@ pub fn resume(data: &[u8]) -> bool {
         assert!(most <= 2 * data.len() + TEXT_BYTES, "{most} for {} bytes", data.len());
         let Some(record) = record else { return false };
         assert_eq!(record.info_hash, info_hash);
-        assert_eq!(record.files.len(), files);
+        assert_eq!(record.files.len(), files + 1);
+        assert!(record.aside.iter().all(|piece| geometry.piece(*piece).is_some()));
         assert_eq!(record.pieces.as_bytes().len(), Bitfield::wire_length(geometry));
         let had = geometry.all_pieces().filter(|piece| record.pieces.has(*piece)).count();
         assert_eq!(had, record.pieces.count() as usize);
-        assert!(!record.knows(files, FileState { length: 1, modified_ns: 1 }));
+        assert!(!record.knows(files + 1, FileState { length: 1, modified_ns: 1 }));
         assert!((0..files).all(|file| !record.knows(file, FileState::default())));
         let written = record.encode();
         assert!(written.len() as u64 <= Record::length_max(geometry, files));
@@ -887,7 +888,11 @@ pub fn resume(data: &[u8]) -> bool {
     let fixed = decode(InfoHash([7; 20]), Geometry::new(1600, 100).unwrap(), 3);
     let fits = [pieces, pieces.saturating_sub(7)].into_iter().any(|pieces| {
         let geometry = Geometry::new(pieces, 1);
-        geometry.is_some_and(|geometry| decode(InfoHash(fitting), geometry, files))
+        geometry.is_some_and(|geometry| {
+            let with_aside = files.saturating_sub(1);
+            decode(InfoHash(fitting), geometry, files)
+                | decode(InfoHash(fitting), geometry, with_aside)
+        })
     });
     fixed || fits
 }

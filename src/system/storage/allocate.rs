@@ -10,7 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::directory::{Directory, Extent};
 use super::files::Backing;
-use super::layout::{Layout, OutputFile};
+use super::layout::{Layout, OutputFile, OutputKind};
 use crate::error::Fatal;
 
 /// Fails if the file system has no room for what is still to come beside the `kept` bytes that are
@@ -74,7 +74,11 @@ pub(super) fn prepare(
     if output.length == 0 {
         return Ok(Backing::Reserved);
     }
-    let reserve = || fallocate(file, FallocateFlags::empty(), 0, output.length);
+    let reserve = || match output.kind {
+        // Most of it stays a hole: only what skipped files have of their pieces is in there.
+        OutputKind::Aside => Err(Errno::OPNOTSUPP),
+        _ => fallocate(file, FallocateFlags::empty(), 0, output.length),
+    };
     match retry_on_intr(reserve) {
         Ok(()) if copies_on_write(file) => Ok(Backing::Positioned),
         Ok(()) => Ok(Backing::Reserved),

@@ -25,7 +25,7 @@ use rustix::io::{Errno, pwritev};
 
 use directory::Directory;
 use files::{Backing, Files};
-use layout::{Layout, Segment};
+use layout::{Layout, OutputFile, OutputKind, Segment};
 pub use map::catch_failed_stores;
 use map::{Refused, Target, Windows};
 use stretch::Stretch;
@@ -44,9 +44,14 @@ pub struct Storage {
 impl Storage {
     /// Makes the output directory and nothing else yet.
     pub fn create(dir: &Path, layout: impl Into<Arc<Layout>>) -> Result<Self, Fatal> {
-        let layout = layout.into();
-        let files = Files::new(Directory::create(dir)?, layout.files().len());
-        Ok(Self { layout, files, windows: Windows::new(dir) })
+        Ok(Self::new(Directory::create(dir)?, layout))
+    }
+
+    /// Files in a directory that is there. Makes nothing yet.
+    pub fn new(directory: Directory, layout: impl Into<Arc<Layout>>) -> Self {
+        let (layout, windows) = (layout.into(), Windows::new(directory.path()));
+        let files = Files::new(directory, layout.files().len());
+        Self { layout, files, windows }
     }
 
     /// The torrent's files.
@@ -82,7 +87,7 @@ impl Storage {
         let Self { layout, files, windows } = self;
         let stretch = Stretch(parts);
         let segments = layout.segments(offset, stretch.length());
-        for segment in segments.filter(|segment| !segment.file.pad) {
+        for segment in segments.filter(|segment| !segment.file.is_pad()) {
             write_segment(files, windows, &segment, stretch)?;
         }
         Ok(())
@@ -94,7 +99,7 @@ impl Storage {
         for segment in layout.segments(offset, into.len()) {
             let to = segment.from..segment.from + segment.length;
             let Some(part) = into.get_mut(to) else { continue };
-            if segment.file.pad {
+            if segment.file.is_pad() {
                 part.fill(0);
                 continue;
             }
@@ -121,8 +126,8 @@ impl Storage {
     }
 
     /// Unmaps everything, flushes what has no reserved room, and sees to it that every file is there
-    /// and has exactly its length, the empty ones too. For a torrent of which every piece was
-    /// verified: a file that is not where it was, or is short, was moved or cut by somebody else,
+    /// and has exactly its length, the empty ones too; but for those that were not selected. For a
+    /// torrent of which every piece that is wanted was verified: a file that is not where it was, or is short, was moved or cut by somebody else,
     /// and is an error.
     pub fn finish(&mut self) -> Result<(), Fatal> {
         let Self { layout, files, windows } = self;
@@ -135,7 +140,8 @@ impl Storage {
         // Where no room could be reserved, only this may tell that the disk is full.
         let unreserved = files.unreserved().collect();
         files.with_descriptors(|directory| flush::flush(directory, layout, &unreserved))?;
-        for (index, output) in layout.on_disk() {
+        let whole = |output: &OutputFile| output.kind == OutputKind::Data;
+        for (index, output) in layout.on_disk().filter(|(_, output)| whole(output)) {
             let found = files.with_descriptors(|directory| directory.look(&output.path))?;
             let found = found.map(|found| found.length);
             match found {
@@ -220,7 +226,6 @@ mod tests {
     use crate::limits::{
         WINDOW_LENGTH_BYTES, WINDOW_LENGTH_MIN_BYTES, WINDOW_STALE_BYTES, WINDOWS_MAX,
     };
-    use crate::system::storage::layout::OutputFile;
 
     /// A directory of one test's own that goes with it.
     struct Scratch(PathBuf);
@@ -244,7 +249,7 @@ mod tests {
     /// One file `f` of this length, there already with its whole length and not a byte in it.
     fn sparse(dir: &Path, length: u64) -> Storage {
         File::create(dir.join("f")).unwrap().set_len(length).unwrap();
-        let file = OutputFile { path: "f".into(), length, pad: false };
+        let file = OutputFile { path: "f".into(), length, kind: OutputKind::Data };
         let mut storage = Storage::create(dir, Layout::new(vec![file])).unwrap();
         storage.files.set_backing(0, Backing::Reserved);
         storage

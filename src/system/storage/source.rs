@@ -42,7 +42,7 @@ impl Source {
         let length = parts.iter().map(|part| part.len()).sum();
         if let Some(segment) = self.layout.segments(offset, length).next()
             && segment.length == length
-            && !segment.file.pad
+            && !segment.file.is_pad()
         {
             let file = self.file(segment.index, segment.file)?;
             let mut slices: Vec<IoSliceMut<'_>> =
@@ -64,7 +64,7 @@ impl Source {
         for segment in self.layout.segments(offset, part.len()) {
             let to = segment.from..segment.from + segment.length;
             let Some(part) = part.get_mut(to) else { continue };
-            if segment.file.pad {
+            if segment.file.is_pad() {
                 part.fill(0);
                 continue;
             }
