@@ -22,6 +22,8 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("-l, --log FILE", "write a log to FILE as well, fuller with -v"),
     ("    --select-file FILES", "fetch these files alone, by number: 1-3,8"),
     ("    --select GLOB", "fetch what has this name or path; repeatable"),
+    ("    --sequential", "fetch from the first piece to the last"),
+    ("-o -, --stdout", "write the file to standard output, in order"),
     ("    --peer ADDR:PORT", "a peer besides the trackers'; repeatable"),
     ("    --mirror URL", "an HTTP server that has the files; repeatable"),
     ("    --max-peers N", "peers at once (50)"),
@@ -76,6 +78,10 @@ pub struct Arguments {
     pub log: Option<PathBuf>,
     /// The files that are wanted.
     pub wish: Wish,
+    /// Fetch in order.
+    pub sequential: bool,
+    /// The file goes to standard output.
+    pub stdout: bool,
     /// Peers to try, as they were typed: `host:port`.
     pub peers: Vec<String>,
     /// Web servers that have the files, before those that the torrent names.
@@ -148,6 +154,12 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
     if patterns.len() > SELECTIONS_MAX {
         return Err(Fatal::Usage(format!("--select may be given {SELECTIONS_MAX} times")));
     }
+    let sequential = typed.contains("--sequential");
+    let output: Option<String> = typed.opt_value_from_str("-o").map_err(usage("-o"))?;
+    if output.as_ref().is_some_and(|output| output != "-") {
+        return Err(Fatal::Usage("-o takes - alone; DIR says where files go".to_owned()));
+    }
+    let stdout = typed.contains("--stdout") || output.is_some();
     let peers = typed.values_from_str("--peer").map_err(usage("--peer"))?;
     let mirrors = typed.values_from_fn("--mirror", mirror).map_err(usage("--mirror"))?;
     if mirrors.len() > MIRRORS_MAX {
@@ -199,6 +211,9 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         return Err(Fatal::Usage(format!("--dht-node may be given {DHT_ENTRIES_MAX} times")));
     }
     let seeding = seeding(&mut typed)?;
+    if stdout && seeding.is_some() {
+        return Err(Fatal::Usage("--stdout and --seed can't be had together".to_owned()));
+    }
     let sandbox = !typed.contains("--no-sandbox");
     let mut seconds = |option| {
         let seconds = typed.opt_value_from_str(option).map_err(usage(option))?;
@@ -228,6 +243,8 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         verbosity,
         log,
         wish: Wish { numbers, patterns },
+        sequential,
+        stdout,
         peers,
         mirrors,
         peers_max,
@@ -343,7 +360,7 @@ mod tests {
                     --metadata-timeout 7 --save-torrent --no-lsd --no-dht --dht-file n \
                     --dht-node a:1 -6 --interface=eth0 --encryption require \
                     --mirror=http://a.example?a=b --mirror=HTTP://b.example/x%20y \
-                    --select-file 1-3,8 --select *.iso --select=a/b \
+                    --select-file 1-3,8 --select *.iso --select=a/b --sequential \
                     --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
         let expected = Arguments {
             torrent: "x.torrent".into(),
@@ -355,6 +372,8 @@ mod tests {
                 numbers: vec![0..=2, 7..=7],
                 patterns: vec!["*.iso".to_owned(), "a/b".to_owned()],
             },
+            sequential: true,
+            stdout: false,
             peers: vec!["1.2.3.4:5".to_owned(), "[::1]:6".to_owned()],
             mirrors: vec!["http://a.example/?a=b".to_owned(), "http://b.example/x%20y".to_owned()],
             peers_max: 7,
@@ -391,6 +410,7 @@ mod tests {
         assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
         assert_eq!((arguments.families, arguments.interface), (Families::Both, None));
         assert_eq!(arguments.proxy, None);
+        assert!(!arguments.sequential && !arguments.stdout);
         assert!(arguments.sandbox && arguments.local && arguments.dht);
         assert_eq!(arguments.encryption, Encryption::Prefer);
         assert_eq!((arguments.download_limit, arguments.upload_limit), (None, None));
@@ -465,6 +485,8 @@ mod tests {
             ("--mirror", "--mirror"),
             ("--encryption on a", "prefer, require or off"),
             ("--encryption", "--encryption"),
+            ("-o file a", "-o takes - alone"),
+            ("--stdout --seed a", "can't be had together"),
             ("--select-file 0 a", "--select-file: "),
             ("--select-file some a", "1-3,8"),
             ("--select", "--select"),

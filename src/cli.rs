@@ -258,6 +258,8 @@ fn fetch_torrent(
         dir: arguments.dir.clone(),
         peers: ways.peers,
         mirrors_first: arguments.mirrors.len(),
+        in_order: arguments.sequential || arguments.stdout,
+        delivered: arguments.stdout.then(|| the_one(&metainfo, selection.as_ref())).transpose()?,
         selection,
         min_free: arguments.min_free,
         plan,
@@ -274,8 +276,11 @@ fn fetch_torrent(
     let mut show = |progress: &_| screen.show(progress, Instant::now());
     let report = download(&Arc::new(metainfo), &options, outside, signals, &mut show)?;
     screen.clear();
-    if !arguments.quiet {
-        print(&summary(&place, chosen, &report))?;
+    let summary = summary(&place, chosen, &report);
+    if arguments.stdout {
+        info!("{}", summary.trim_end());
+    } else if !arguments.quiet {
+        print(&summary)?;
     }
     Ok(())
 }
@@ -295,6 +300,21 @@ fn deaf(error: io::Error) -> Fatal {
 
 fn select(wish: &Wish, metainfo: &Metainfo) -> Result<Option<Selection>, Fatal> {
     Selection::new(wish, metainfo).map_err(|why| Fatal::Usage(format!("{}: {why}", metainfo.name)))
+}
+
+/// The one file that can go to standard output.
+fn the_one(metainfo: &Metainfo, selection: Option<&Selection>) -> Result<usize, Fatal> {
+    let selected = |index| selection.is_none_or(|selection| selection.has(index));
+    let files = metainfo.files.iter().enumerate().filter(|(_, file)| file.is_data());
+    let mut files = files.map(|(index, _)| index).filter(|index| selected(*index));
+    match (files.next(), files.count()) {
+        (Some(index), 0) => Ok(index),
+        (_, more) => {
+            let files = Count(more + 1, "file");
+            let why = format!("--stdout takes one of the {files}; name it with --select-file");
+            Err(Fatal::Usage(why))
+        }
+    }
 }
 
 /// What a link selects, as far as it is there.
@@ -419,7 +439,8 @@ fn needs(arguments: &Arguments) -> Needs {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let dht = (arguments.dht && arguments.proxy.is_none(), false);
     let selects = !arguments.wish.is_everything();
-    Needs { peers: arguments.peers_max, cores, dht, selects, ..Needs::default() }
+    let delivers = arguments.stdout;
+    Needs { peers: arguments.peers_max, cores, dht, selects, delivers, ..Needs::default() }
 }
 
 /// What may be under way at once with the memory that was given.

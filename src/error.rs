@@ -90,6 +90,8 @@ pub enum Fatal {
     CreateFile(PathBuf, io::Error),
     /// An output file can't be read or written. The verb says which.
     FileIo(&'static str, PathBuf, io::Error),
+    /// Standard output can't be written.
+    Output(io::Error),
     /// The file system has no room for the rest.
     DiskFull {
         /// The file that was being written, or the output directory.
@@ -136,13 +138,14 @@ impl Fatal {
             Self::MakeDirectory(_, error)
             | Self::CreateFile(_, error)
             | Self::FileIo(.., error)
+            | Self::Output(error)
                 if is_full(error) =>
             {
                 Status::DiskFull
             }
             Self::MakeDirectory(..) => Status::MakeDirectory,
             Self::CreateFile(..) => Status::CreateFile,
-            Self::FileIo(..) => Status::FileIo,
+            Self::FileIo(..) | Self::Output(_) => Status::FileIo,
             Self::DiskFull { .. } => Status::DiskFull,
             Self::Busy(_) => Status::Busy,
             Self::NobodyToAsk(_) => Status::Network,
@@ -182,6 +185,7 @@ impl fmt::Display for Fatal {
             Self::FileIo(verb, path, error) => {
                 write!(f, "can't {verb} {}: {}", path.display(), Hinted(error))
             }
+            Self::Output(error) => write!(f, "can't write to standard output: {}", Hinted(error)),
             Self::DiskFull { path, needed, free, kept } => {
                 let (path, needed, free) = (path.display(), Bytes(*needed), Bytes(*free));
                 write!(f, "no room for {path}: {needed} needed, {free} free")?;

@@ -6,7 +6,7 @@
 //! ```text
 //! 5  progress arguments ways cli main  what is shown, what was typed, the exit status
 //! 4  engine/                threads: event, resolve, hops, agent, announcer, local, dht, discovery, listener,
-//!                           greeter, outside, aside, recheck, chunk, upload, session, webseed, recorder, writer, pool,
+//!                           greeter, outside, aside, recheck, chunk, upload, session, webseed, outlet, recorder, writer, pool,
 //!                           coordinator, metadata, download
 //! 3  system/                walls to the OS: buffer, route, link, signals, allowance, storage, resume,
 //!                           sandbox

@@ -292,6 +292,10 @@ pub const CHUNKS_MAX: usize = 4;
 pub const CHUNKS_MIN: usize = 2;
 /// Bytes that are read back from the files at once, to be hashed.
 pub const READ_BACK_BYTES: usize = 64 << 10;
+/// Bytes that are handed to standard output at a time.
+pub const OUTLET_BUFFER_BYTES: usize = 64 << 10;
+/// Stack of the thread that does so.
+pub const OUTLET_STACK_BYTES: usize = 64 << 10;
 /// Stack of the thread that waits for signals.
 pub const SIGNALS_STACK_BYTES: usize = 64 << 10;
 /// Stack of the writer's thread.

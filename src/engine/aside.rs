@@ -16,7 +16,7 @@ use crate::system::resume::ResumeFile;
 use crate::system::storage::Storage;
 use crate::system::storage::directory::Directory;
 use crate::system::storage::layout::{Layout, OutputFile, OutputKind};
-use crate::units::{Count, Geometry};
+use crate::units::{Count, Geometry, PieceIndex};
 
 /// Where everything is kept.
 pub struct Arrangement {
@@ -29,21 +29,22 @@ pub struct Arrangement {
 }
 
 /// Decides where the torrent's bytes are kept below `directory`. A file that was not selected but is
-/// there, with its whole length, stays the place of its bytes. What `record` knows to be aside keeps
-/// its place.
+/// there, with its whole length, stays the place of its bytes. So it is with the one that is
+/// `delivered`: nobody asked for a file. What `record` knows to be aside keeps its place.
 ///
 /// # Errors
 /// The directory can't be looked at.
 pub fn arrange(
     metainfo: &Metainfo,
-    selection: Option<&Selection>,
+    (selection, delivered): (Option<&Selection>, Option<usize>),
     mut directory: Directory,
     file: &ResumeFile,
     record: Option<&Record>,
 ) -> Result<Arrangement, Fatal> {
     let mut files = Vec::with_capacity(metainfo.files.len() + 1);
     for (index, entry) in metainfo.files.iter().enumerate() {
-        let skipped = selection.is_some_and(|selection| !selection.has(index));
+        let skipped =
+            delivered == Some(index) || selection.is_some_and(|selection| !selection.has(index));
         let kind = match (entry.is_data(), skipped) {
             (false, _) => OutputKind::Pad,
             (true, false) => OutputKind::Data,
@@ -57,10 +58,8 @@ pub fn arrange(
     }
     let layout = Layout::new(files);
     let wanted = selection.map(|selection| selection.pieces(metainfo));
-    let aside = match &wanted {
-        Some(wanted) => places(&layout, metainfo.geometry, wanted, record),
-        None => Vec::new(),
-    };
+    let is_wanted = |piece| wanted.as_ref().is_none_or(|wanted| wanted.has(piece));
+    let aside = places(&layout, metainfo.geometry, is_wanted, record);
     let layout = match aside.is_empty() {
         true => layout,
         false => layout.with_aside(file.aside().to_path_buf(), metainfo.geometry, &aside),
@@ -73,7 +72,7 @@ pub fn arrange(
 fn places(
     layout: &Layout,
     geometry: Geometry,
-    wanted: &Bitfield,
+    wanted: impl Fn(PieceIndex) -> bool,
     record: Option<&Record>,
 ) -> Vec<u32> {
     let mut places = record.map(|record| record.aside.clone()).unwrap_or_default();

@@ -119,8 +119,10 @@ pub struct Coordinator<'a> {
     pub show: &'a mut dyn FnMut(&Progress),
     /// Bytes of the pieces that are to be had.
     pub total: u64,
-    /// They are all that there are: no files were selected.
-    pub all: bool,
+    /// The record is of use when everything is there: there is more to be had another time.
+    pub kept: bool,
+    /// It is over when everything was handed to standard output.
+    pub delivers: bool,
     /// Pool threads that have an address.
     pub busy: usize,
     /// The address of each session that may still be found guilty.
@@ -230,13 +232,12 @@ impl Coordinator<'_> {
             Ok(_) => false,
             Err(fatal) => self.wait_for_writer().is_err() || fatal.blames_a_file(),
         };
-        let complete = outcome.is_ok() && self.all;
-        if complete || doubtful || self.look().had == 0 {
+        if outcome.is_ok() && !self.kept || doubtful || self.look().had == 0 {
             self.recorder.remove();
         } else {
             self.record(true);
         }
-        if complete && look.downloaded > 0 && self.seeding.is_none() {
+        if outcome.is_ok() && look.left == 0 && look.downloaded > 0 && self.seeding.is_none() {
             self.discovery.tiers.on_completed(Instant::now());
         }
         self.discovery.farewell(self.look().totals());
@@ -290,7 +291,9 @@ impl Coordinator<'_> {
             let wake = self.next_wake(now, next_tick);
             select! {
                 recv(events) -> event => match event {
+                    Ok(Event::Complete) if self.delivers => self.web_seeds = None,
                     Ok(Event::Complete) if self.seeding.is_none() => return Ok(Instant::now()),
+                    Ok(Event::Delivered) => return Ok(Instant::now()),
                     Ok(Event::Complete) => complete_since = Some(self.begin_seeding()),
                     Ok(Event::Failed(fatal)) => return Err(fatal),
                     Ok(event) => self.on_event(event),
@@ -349,7 +352,7 @@ impl Coordinator<'_> {
                     warn!("{address} sent wrong data and is banned");
                 }
             }
-            Event::Complete | Event::Finished | Event::Failed(_) => {}
+            Event::Complete | Event::Delivered | Event::Finished | Event::Failed(_) => {}
         }
     }
 
@@ -431,6 +434,10 @@ impl Coordinator<'_> {
             known: self.discovery.book.known(),
             mirrors: look.mirrors,
         });
+        if look.had == self.total {
+            // Whoever reads is slower.
+            return Ok(());
+        }
         self.check_mirrors(&look)?;
         if look.sessions < self.dialling_threads() && !self.discovery.book.others_wait(now) {
             self.discovery.want_peers(now);
@@ -465,11 +472,13 @@ impl Coordinator<'_> {
         let now = Instant::now();
         info!("everything is there");
         self.web_seeds = None;
-        if self.all {
-            self.recorder.remove();
-            self.discovery.tiers.on_completed(now);
-        } else {
+        if self.kept {
             self.record(false);
+        } else {
+            self.recorder.remove();
+        }
+        if self.look().left == 0 {
+            self.discovery.tiers.on_completed(now);
         }
         self.rate = Rate::default();
         self.shared.with_swarm(|swarm| {

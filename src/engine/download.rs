@@ -18,6 +18,7 @@ use crate::engine::chunk::ChunkPool;
 use crate::engine::coordinator::{Coordinator, Passed, Progress, Seeding};
 use crate::engine::dht::Entry;
 use crate::engine::discovery::Totals;
+use crate::engine::outlet::Delivery;
 use crate::engine::outside::{Directions, Outside};
 use crate::engine::recheck::{Found, Search, recheck};
 use crate::engine::recorder::{Desk, Recorder};
@@ -43,7 +44,7 @@ use crate::system::link::Waker;
 use crate::system::resume::ResumeFile;
 use crate::system::route::Route;
 use crate::system::storage::directory::Directory;
-use crate::system::storage::layout::Layout;
+use crate::system::storage::layout::{Layout, OutputKind};
 use crate::system::storage::source::Source;
 use crate::system::storage::{Storage, catch_failed_stores};
 use crate::units::{Count, PieceIndex};
@@ -60,6 +61,10 @@ pub struct Options {
     pub mirrors_first: usize,
     /// The files that are fetched, if not all.
     pub selection: Option<Selection>,
+    /// Pieces are taken in the torrent's order.
+    pub in_order: bool,
+    /// The file, by its place in the torrent, that goes to standard output instead of the disk.
+    pub delivered: Option<usize>,
     /// Bytes that are to stay free on the disk.
     pub min_free: u64,
     /// How much may be under way at once.
@@ -139,8 +144,17 @@ fn download_through(
     let (file, bytes) = ResumeFile::find(directory.share(), &metainfo.name, length_max)?;
     let record = Record::decode(&bytes, metainfo.info_hash, geometry, files);
     drop(bytes);
-    let Arrangement { layout, wanted, aside } =
-        arrange(metainfo, selection, directory.share(), &file, record.as_ref())?;
+    let Arrangement { layout, wanted, aside } = arrange(
+        metainfo,
+        (selection, options.delivered),
+        directory.share(),
+        &file,
+        record.as_ref(),
+    )?;
+    let delivery = options.delivered.and_then(|index| layout.file(index));
+    // What was only handed on leaves nothing.
+    let aside_alone = delivery.is_some_and(|file| file.kind == OutputKind::Skipped);
+    let kept = selection.is_some() && !aside_alone;
     let mut storage = Storage::new(directory, layout);
     storage.keep_free(options.min_free);
     if let Some(record) = &record {
@@ -162,8 +176,12 @@ fn download_through(
     refuse_bad_padding(metainfo, storage.layout(), missing)?;
     if !geometry.all_pieces().any(|piece| missing(&piece)) {
         storage.finish()?;
+        if let Some(index) = options.delivered {
+            let source = Source::new(storage.directory(), Arc::clone(storage.layout()));
+            Delivery::new(metainfo, index, source).deliver(|_| true)?;
+        }
         if options.seeding.is_none() {
-            if selection.is_none() {
+            if !kept {
                 file.remove();
             }
             let (downloaded, mirrored, uploaded) = (0, 0, 0);
@@ -171,7 +189,7 @@ fn download_through(
         }
     }
     let began = Instant::now();
-    let prepared = Prepared { storage, found, wanted, aside, file };
+    let prepared = Prepared { storage, found, wanted, aside, kept, file };
     let coordinator = start(metainfo, prepared, options, outside, signals, show)?;
     let Passed { downloaded, mirrored, uploaded, complete } = coordinator.run()?;
     let elapsed = complete.saturating_duration_since(began);
@@ -186,6 +204,8 @@ struct Prepared {
     wanted: Option<Bitfield>,
     /// The pieces that have a place aside.
     aside: Vec<u32>,
+    /// The record is of use when the run is over.
+    kept: bool,
     file: ResumeFile,
 }
 
@@ -255,7 +275,7 @@ fn refuse_bad_padding(
 /// Starts every thread that a download needs.
 fn start<'a>(
     metainfo: &Arc<Metainfo>,
-    Prepared { storage, found, wanted, aside, mut file }: Prepared,
+    Prepared { storage, found, wanted, aside, kept, mut file }: Prepared,
     options: &Options,
     outside: &mut Option<Outside>,
     signals: &'a Receiver<()>,
@@ -277,6 +297,9 @@ fn start<'a>(
     let mut swarm = Swarm::new(geometry, found.pieces.clone(), rng.fork(), Instant::now());
     if let Some(wanted) = wanted {
         swarm.select(wanted);
+    }
+    if options.in_order {
+        swarm.picker.go_in_order();
     }
     swarm.picker.limit_begun(plan.begun);
     swarm.upload_limit_per_s = options.upload_limit;
@@ -357,8 +380,19 @@ fn start<'a>(
     let (found, reports) = (found.pieces, report.clone());
     let desk = Desk { directory, layout, geometry, found, record, file, reports };
     let recorder = Recorder::spawn(desk).map_err(started("start a thread"))?;
-    let writing =
-        writer::spawn(storage, Arc::clone(metainfo), Arc::clone(&shared), orders, report.clone());
+    let bell = match options.delivered {
+        Some(index) => {
+            let (ring, bell) = bounded(1);
+            let source = Source::new(storage.directory(), Arc::clone(storage.layout()));
+            let delivery = Delivery::new(metainfo, index, source);
+            let spawned = delivery.spawn(Arc::clone(&shared), bell, report.clone());
+            spawned.map_err(started("start a thread"))?;
+            Some(ring)
+        }
+        None => None,
+    };
+    let (torrent, sessions) = (Arc::clone(metainfo), Arc::clone(&shared));
+    let writing = writer::spawn(storage, torrent, sessions, orders, (report.clone(), bell));
     writing.map_err(started("start a thread"))?;
     let web_seeds = match mirrors {
         0 => None,
@@ -384,7 +418,8 @@ fn start<'a>(
         signals,
         show,
         total,
-        all: options.selection.is_none(),
+        kept,
+        delivers: options.delivered.is_some(),
         busy: 0,
         met: BTreeMap::new(),
         rate: Rate::default(),

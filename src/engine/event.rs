@@ -20,6 +20,8 @@ pub enum Event {
     Guilty(SessionId),
     /// Every piece is verified and every file is as it should be.
     Complete,
+    /// Everything was handed to standard output.
+    Delivered,
     /// The writer has done all it was given.
     Finished,
     /// A file can't be written: the run is over.

@@ -14,6 +14,7 @@ mod hops;
 pub mod listener;
 pub mod local;
 pub mod metadata;
+pub mod outlet;
 pub mod outside;
 pub mod pool;
 pub mod recheck;

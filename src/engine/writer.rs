@@ -35,7 +35,7 @@ pub fn spawn(
     metainfo: Arc<Metainfo>,
     shared: Arc<Shared>,
     orders: Receiver<ToWriter>,
-    reports: Sender<Event>,
+    (reports, verified): (Sender<Event>, Option<Sender<()>>),
 ) -> io::Result<thread::JoinHandle<()>> {
     let geometry = metainfo.geometry;
     let chunks = shared.chunks.clone();
@@ -44,6 +44,7 @@ pub fn spawn(
         metainfo,
         shared,
         reports,
+        verified,
         pieces: BTreeMap::new(),
         blame: Blame::default(),
         buffer: vec![0; READ_BACK_BYTES],
@@ -97,6 +98,8 @@ struct Writer {
     metainfo: Arc<Metainfo>,
     shared: Arc<Shared>,
     reports: Sender<Event>,
+    /// Rings when a piece is verified, if somebody waits for that.
+    verified: Option<Sender<()>>,
     /// The pieces of which blocks have come.
     pieces: BTreeMap<PieceIndex, Hashing>,
     blame: Blame,
@@ -223,6 +226,9 @@ impl Writer {
             swarm.on_verified(index);
             swarm.picker.is_done()
         });
+        if let Some(bell) = &self.verified {
+            let _rings_already = bell.try_send(());
+        }
         debug!("piece {index} is right");
         if done {
             self.storage.finish()?;

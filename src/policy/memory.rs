@@ -15,13 +15,14 @@ use crate::limits::{
     FOREIGN_TEXT_MAX_CHARS, HEARD_WAITING_MAX, JOBS_MAX, LISTENER_STACK_BYTES, LOCAL_STACK_BYTES,
     MESSAGE_KEPT_MAX_BYTES, METADATA_QUEUED_MAX, MIRROR_CONNECTIONS_MAX, MIRROR_INPUT_BYTES,
     MIRROR_OTHER_BYTES, MIRROR_OUTPUT_BYTES, MIRROR_STACK_BYTES, MIRROR_WORKERS_MAX, NEW_HAVES_MAX,
-    OPEN_PIECES_MAX, OUTBOX_MAX_BYTES, OVERDUE_MAX, PEER_OTHER_BYTES, PEERS_MIN,
-    PEERS_PER_REPLY_MAX, PROCESS_BYTES, READ_BACK_BYTES, RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES,
-    RECHECK_THREADS_MAX, RECORDER_STACK_BYTES, REQUESTS_IN_FLIGHT_MAX, REQUESTS_QUEUED_MAX,
-    RESOLVER_STACK_BYTES, RUN_LENGTH_START_BYTES, RUN_PIECES_MAX, SESSION_STACK_BYTES,
-    SESSIONS_REMEMBERED_MAX, SIGNALS_STACK_BYTES, SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES,
-    TRACKER_ID_MAX_BYTES, TRACKER_REPLY_MAX_BYTES, TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX,
-    UPLOAD_BUFFER_BYTES, UPLOAD_BUFFERS_MAX, URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
+    OPEN_PIECES_MAX, OUTBOX_MAX_BYTES, OUTLET_BUFFER_BYTES, OUTLET_STACK_BYTES, OVERDUE_MAX,
+    PEER_OTHER_BYTES, PEERS_MIN, PEERS_PER_REPLY_MAX, PROCESS_BYTES, READ_BACK_BYTES,
+    RECHECK_BUFFER_BYTES, RECHECK_STACK_BYTES, RECHECK_THREADS_MAX, RECORDER_STACK_BYTES,
+    REQUESTS_IN_FLIGHT_MAX, REQUESTS_QUEUED_MAX, RESOLVER_STACK_BYTES, RUN_LENGTH_START_BYTES,
+    RUN_PIECES_MAX, SESSION_STACK_BYTES, SESSIONS_REMEMBERED_MAX, SIGNALS_STACK_BYTES,
+    SUSPECT_BLOCKS_MAX, THREAD_OTHER_BYTES, TRACKER_ID_MAX_BYTES, TRACKER_REPLY_MAX_BYTES,
+    TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX, UPLOAD_BUFFER_BYTES, UPLOAD_BUFFERS_MAX,
+    URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
 };
 use crate::protocol::metainfo::Measures;
 
@@ -87,6 +88,8 @@ pub struct Needs {
     pub announcers: usize,
     /// Only some of the files are wanted.
     pub selects: bool,
+    /// A file goes to standard output.
+    pub delivers: bool,
     /// Nodes of the DHT are wanted, and are there already.
     pub dht: (bool, bool),
     /// Peers that are wanted.
@@ -265,16 +268,19 @@ fn always(needs: &Needs) -> u64 {
         + needs.measures.files * FILE_BYTES
         + 2 * needs.measures.path_bytes
         + bitfield(needs)
-        + if needs.selects { selection(needs) } else { 0 }
+        + if needs.selects || needs.delivers { selection(needs) } else { 0 }
 }
 
 /// Which files, which pieces, and the places of what is kept aside: in the layout, in the record as
 /// it was read and as it is now, and its bytes.
 fn selection(needs: &Needs) -> u64 {
     let Measures { files, pieces, .. } = needs.measures;
+    let aside = if needs.delivers { pieces } else { pieces.min(2 * files) };
+    let outlet = thread(OUTLET_STACK_BYTES) + OUTLET_BUFFER_BYTES as u64;
     files * FILE_SELECTED_BYTES
         + 3 * bitfield(needs)
-        + pieces.min(2 * files) * PIECE_ASIDE_BYTES
+        + aside * PIECE_ASIDE_BYTES
+        + if needs.delivers { outlet } else { 0 }
         + u64::from(BLOCK_LENGTH)
 }
 
@@ -440,6 +446,7 @@ mod tests {
             },
             announcers: 0,
             selects: false,
+            delivers: false,
             dht: (true, false),
             peers: PEERS_DEFAULT,
             cores: 4,

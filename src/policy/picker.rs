@@ -18,7 +18,9 @@
 //!    again: one that falls silent could keep it for ever.
 //! 7. Where files are selected, only the pieces that they lie in are missing; the others are nobody's
 //!    business, and when the selected ones are had it is done.
-//! 8. A mirror has every piece and answers best if it is asked for a lot in a row. Each of its
+//! 8. Where the torrent's order is wished for, it counts instead of rules 2 and 3: the first piece that
+//!    has blocks to ask for, open or missing.
+//! 9. A mirror has every piece and answers best if it is asked for a lot in a row. Each of its
 //!    connections gets a run: blocks that are free one after the other, of one piece or of many,
 //!    all asked for at once. After what nobody works on (rule 2) it goes on where its last run
 //!    ended; or else it begins with what no peer has, if peers have some of the rest; or else with
@@ -133,6 +135,8 @@ pub struct Picker {
     selected: Option<Bitfield>,
     /// Pieces that are to be had and are not yet.
     left: u32,
+    /// Pieces are taken in the torrent's order (rule 8).
+    in_order: bool,
     missing: Rarity,
     /// Peers that have every piece; they are counted here and not in `missing`.
     seeds: u32,
@@ -142,7 +146,7 @@ pub struct Picker {
     full: BTreeMap<PieceIndex, Vec<SessionId>>,
     /// Pieces that are to be fetched from one peer alone (rule 6).
     suspect: BTreeSet<PieceIndex>,
-    /// Where the last run of each of the mirrors' connections ended (rule 8).
+    /// Where the last run of each of the mirrors' connections ended (rule 9).
     heads: [Option<PieceIndex>; MIRROR_WORKERS_MAX],
     verified: u32,
     /// Pieces that may be open or full at once.
@@ -159,6 +163,7 @@ impl Picker {
             left: geometry.pieces().saturating_sub(had.count()),
             had,
             selected: None,
+            in_order: false,
             missing,
             seeds: 0,
             open: BTreeMap::new(),
@@ -170,6 +175,11 @@ impl Picker {
             begun_max: OPEN_PIECES_MAX,
             rng,
         }
+    }
+
+    /// From now on pieces are taken in the torrent's order (rule 8).
+    pub fn go_in_order(&mut self) {
+        self.in_order = true;
     }
 
     /// From now on only these pieces are to be had (rule 7). To be said before the first job.
@@ -303,13 +313,25 @@ impl Picker {
     /// An open piece nobody works on, the nearest to done.
     fn abandoned(&self, have: &Bitfield) -> Option<PieceIndex> {
         let idle = self.unfinished_of(have).filter(|(_, open)| open.workers == 0);
-        idle.min_by_key(|(_, open)| open.free).map(|(piece, _)| piece)
+        self.nearest(idle)
     }
 
     /// An open piece that others work on, the nearest to done.
     fn shared(&self, have: &Bitfield) -> Option<PieceIndex> {
         let others = self.unfinished_of(have).filter(|(_, open)| !open.alone);
-        others.min_by_key(|(_, open)| open.free).map(|(piece, _)| piece)
+        self.nearest(others)
+    }
+
+    /// The nearest to done, or to the start.
+    fn nearest<'a>(
+        &self,
+        mut open: impl Iterator<Item = (PieceIndex, &'a OpenPiece)>,
+    ) -> Option<PieceIndex> {
+        let found = match self.in_order {
+            true => open.next(),
+            false => open.min_by_key(|(_, open)| open.free),
+        };
+        found.map(|(piece, _)| piece)
     }
 
     fn unfinished_of(&self, have: &Bitfield) -> impl Iterator<Item = (PieceIndex, &OpenPiece)> {
@@ -322,7 +344,9 @@ impl Picker {
         if !self.may_begin() {
             return None;
         }
-        let piece = if self.verified < RANDOM_FIRST_PIECES && last.is_none() {
+        let piece = if self.in_order {
+            self.missing.first(have)?
+        } else if self.verified < RANDOM_FIRST_PIECES && last.is_none() {
             self.missing.random(have, &mut self.rng)?
         } else {
             let rarest = self.missing.rarest(have)?;
@@ -402,7 +426,7 @@ impl Picker {
 
     // ---- runs ----------------------------------------------------------------------------------
 
-    /// Binds a run for connection number `hand` of the mirror `who`, which has `have` (rule 8): of
+    /// Binds a run for connection number `hand` of the mirror `who`, which has `have` (rule 9): of
     /// no more than so many `bytes` and `pieces`, but of one block at least. A block that ends so
     /// many bytes from the start of the run is due at `due_ms` of that.
     pub fn take_run(
@@ -472,6 +496,7 @@ impl Picker {
         };
         let head = self.heads.get(hand).copied().flatten().filter(fits);
         let piece = match head {
+            _ if self.in_order => self.missing.first(have),
             None if !is_rare => self.longest_gap(hand).filter(|piece| have.has(*piece)),
             head => head,
         };
@@ -1162,5 +1187,30 @@ mod tests {
         assert!(!picker.is_done());
         picker.on_verified(piece(8));
         assert!(picker.is_done() && picker.left() == 0);
+    }
+
+    #[test]
+    fn in_order_the_first_piece_that_is_not_asked_for_comes_first() {
+        let mut picker = picker(6, 2);
+        let geometry = picker.geometry;
+        let piece = |number| geometry.piece(number).unwrap();
+        picker.go_in_order();
+        let all = Bitfield::all(geometry);
+        picker.on_join(&all);
+        // The last ones are rarer, and a peer has them alone.
+        let mut most = Bitfield::all(geometry);
+        most.remove(piece(4));
+        most.remove(piece(5));
+        picker.on_join(&most);
+        assert_eq!(picker.take_job(&all, None), Some(piece(0)));
+        assert_eq!(picker.take_job(&most, Some(piece(0))), Some(piece(1)));
+        assert_eq!(picker.take_job(&all, Some(piece(0))), Some(piece(2)));
+        // One that was given up is open, and before those that are missing.
+        picker.ask(SessionId(1), piece(1), 0);
+        picker.on_block(SessionId(1), geometry.block(piece(1), 0));
+        picker.end_job(piece(1));
+        assert_eq!(picker.take_job(&all, Some(piece(2))), Some(piece(1)));
+        let run = picker.take_run((SessionId(2), 0), &all, (u64::MAX, 2), |_| 0).unwrap();
+        assert_eq!(run.pieces, 3..5);
     }
 }

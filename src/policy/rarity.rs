@@ -146,6 +146,11 @@ impl Rarity {
         self.common(have).min_by_key(|piece| self.place.get(piece.index()).copied())
     }
 
+    /// The first piece, in the torrent's order, that is in `have`.
+    pub fn first(&self, have: &Bitfield) -> Option<PieceIndex> {
+        self.common(have).next()
+    }
+
     /// A piece that is in `have`, at random.
     pub fn random(&self, have: &Bitfield, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
         let start = rng.usize(..self.order.len().max(1));

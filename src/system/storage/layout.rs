@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::bitfield::Bitfield;
 use crate::order::sort_by_key;
 use crate::units::{Geometry, PieceIndex};
 
@@ -111,17 +110,17 @@ impl Layout {
         self
     }
 
-    /// The pieces out of `wanted` of which a part lies in skipped files.
+    /// The pieces that are `wanted` of which a part lies in skipped files.
     pub fn reach_into_skipped(
         &self,
         geometry: Geometry,
-        wanted: &Bitfield,
+        wanted: impl Fn(PieceIndex) -> bool,
     ) -> impl Iterator<Item = PieceIndex> {
         let skipped = move |piece: &PieceIndex| {
             let mut segments = self.segments_of(geometry, *piece);
             segments.any(|segment| segment.file.kind == OutputKind::Skipped)
         };
-        geometry.all_pieces().filter(|piece| wanted.has(*piece)).filter(skipped)
+        geometry.all_pieces().filter(move |piece| wanted(*piece)).filter(skipped)
     }
 
     /// Every file, in the torrent's order; then the one for what is kept aside, if there is one.
@@ -233,6 +232,7 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bitfield::Bitfield;
 
     /// Index, offset, from, length.
     type Found = (usize, u64, usize, usize);
@@ -321,8 +321,10 @@ mod tests {
         for number in [0, 2, 3] {
             wanted.insert(geometry.piece(number).unwrap());
         }
-        let reach: Vec<_> =
-            plain.reach_into_skipped(geometry, &wanted).map(PieceIndex::get).collect();
+        let reach: Vec<_> = plain
+            .reach_into_skipped(geometry, |piece| wanted.has(piece))
+            .map(PieceIndex::get)
+            .collect();
         assert_eq!(reach, [0, 2, 3]);
         // As two runs left it, the first of which wanted something else: piece 3 has the first place.
         let layout = plain.clone().with_aside("aside".into(), geometry, &[3, 0, 2]);
