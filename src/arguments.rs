@@ -1,6 +1,7 @@
-//! What can be typed: the options, in one table, and how they are read.
+//! How what was typed is read, and what the environment says where nothing was.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,57 +11,40 @@ use crate::limits::{
     DHT_ENTRIES_MAX, MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, MIRRORS_MAX, PEERS_DEFAULT, PEERS_MAX,
     RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX, SELECTIONS_MAX,
 };
+use crate::options::{Row, VARIABLE_PREFIX, row, rows};
 use crate::policy::encryption::Encryption;
 use crate::policy::selection::Wish;
 use crate::protocol::web_seed::mirror_url;
 use crate::system::route::Families;
+use crate::text::Foreign;
 
-/// The options: how each is written, and what it does.
-pub const OPTIONS: &[(&str, &str)] = &[
-    ("-q, --quiet", "say nothing but errors"),
-    ("-v, --verbose", "say more; -vv tells of every peer"),
-    ("-l, --log FILE", "write a log to FILE as well, fuller with -v"),
-    ("    --select-file FILES", "fetch these files alone, by number: 1-3,8"),
-    ("    --select GLOB", "fetch what has this name or path; repeatable"),
-    ("    --sequential", "fetch from the first piece to the last"),
-    ("-o -, --stdout", "write the file to standard output, in order"),
-    ("    --peer ADDR:PORT", "a peer besides the trackers'; repeatable"),
-    ("    --mirror URL", "an HTTP server that has the files; repeatable"),
-    ("    --max-peers N", "peers at once (50)"),
-    ("    --max-memory SIZE", "memory it takes at most, 10M or more (32M)"),
-    ("    --min-free SIZE", "leave at least SIZE free on the disk (0)"),
-    ("    --max-download-limit RATE", "bytes a second from everybody (0: no limit)"),
-    ("-u, --max-upload-limit RATE", "bytes a second to all peers (0: no limit)"),
-    ("    --encryption MODE", "encrypt: prefer, require or off (prefer)"),
-    ("    --port N", "where peers can come, or the next port (6881)"),
-    ("-4, --ipv4", "use IPv4 alone"),
-    ("-6, --ipv6", "use IPv6 alone"),
-    ("    --interface NAME", "use this interface, or this address, alone"),
-    ("    --proxy URL", "go through a proxy: socks5:// or http://"),
-    ("    --no-dht", "do not look for peers in the DHT"),
-    ("    --dht-file FILE", "remember nodes of the DHT from run to run"),
-    ("    --dht-node HOST:PORT", "begin in the DHT there; repeatable"),
-    ("    --no-lsd", "do not look for peers on the local network"),
-    ("    --seed", "stay and give to others until it is stopped"),
-    ("    --seed-time MINUTES", "stay for so long once everything is there"),
-    ("    --seed-ratio X", "stay until X times the size was sent"),
-    ("    --no-sandbox", "do not give up the right to write outside DIR"),
-    ("    --metadata-timeout SECONDS", "give up asking what a link is of (0: never)"),
-    ("    --save-torrent", "keep what a link is of as DIR/NAME.torrent"),
-    ("    --timeout SECONDS", "give up after so long with no piece (0: never)"),
-    ("-h, --help", "print this"),
-    ("-V, --version", "print the version"),
-];
+/// The row of an option. One that is not in the table does not compile.
+macro_rules! row {
+    ($name:literal) => {
+        const { row($name) }
+    };
+}
 
 /// What was typed.
 #[derive(Debug, PartialEq)]
 pub enum Command {
     /// Print a short help.
     Help,
+    /// Print a long one.
+    LongHelp,
     /// Print the version.
     Version,
     /// Download something.
     Download(Box<Arguments>),
+}
+
+/// A value that can turn out wrong later, and who said it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// The option, or the variable.
+    pub by: String,
+    /// What it said.
+    pub text: String,
 }
 
 /// What is to be downloaded, and how.
@@ -103,9 +87,9 @@ pub struct Arguments {
     /// Which addresses are used.
     pub families: Families,
     /// The interface, or its address, that everything leaves by.
-    pub interface: Option<String>,
+    pub interface: Option<Said>,
     /// The proxy that everything goes through.
-    pub proxy: Option<String>,
+    pub proxy: Option<Said>,
     /// Look for peers on the local network.
     pub local: bool,
     /// Look for peers in the DHT.
@@ -124,132 +108,82 @@ pub struct Arguments {
     pub save_torrent: bool,
     /// Give up the right to write elsewhere.
     pub sandbox: bool,
+    /// Variables that look as if they were meant for this program, but say nothing to it.
+    pub strange_variables: Vec<String>,
 }
 
-/// Reads what was typed, the program's own name not among it.
+/// Reads what was typed, the program's own name not among it, and what variables of the environment
+/// say to it. What is typed wins.
 ///
 /// # Errors
 /// [`Fatal::Usage`], with a sentence that says what is wrong.
-pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
+pub fn parse(
+    mut arguments: Vec<OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Command, Fatal> {
     // What follows `--` is a name, whatever it looks like.
     let names = match arguments.iter().position(|argument| argument == "--") {
         Some(at) => arguments.split_off(at).split_off(1),
         None => Vec::new(),
     };
-    let mut typed = pico_args::Arguments::from_vec(arguments);
-    if typed.contains(["-h", "--help"]) {
+    let mut given = Given::new(arguments, variables);
+    if given.typed.contains("-h") {
         return Ok(Command::Help);
     }
-    if typed.contains(["-V", "--version"]) {
+    if given.typed.contains("--help") {
+        return Ok(Command::LongHelp);
+    }
+    if given.is_typed(row!("--version")) {
         return Ok(Command::Version);
     }
-    let path = |text: &std::ffi::OsStr| Ok::<_, &str>(PathBuf::from(text));
-    let quiet = typed.contains(["-q", "--quiet"]);
-    let verbosity =
-        std::iter::from_fn(|| typed.contains(["-v", "--verbose"]).then_some(())).count();
-    let log = typed.opt_value_from_os_str(["-l", "--log"], path).map_err(usage("--log"))?;
-    let numbers = typed.opt_value_from_fn("--select-file", Wish::read_numbers);
-    let numbers = numbers.map_err(usage("--select-file"))?.unwrap_or_default();
-    let patterns = typed.values_from_str("--select").map_err(usage("--select"))?;
-    if patterns.len() > SELECTIONS_MAX {
-        return Err(Fatal::Usage(format!("--select may be given {SELECTIONS_MAX} times")));
+    let log = given.path(row!("--log"))?;
+    let numbers = given.value(row!("--select-file"), Wish::read_numbers)?.unwrap_or_default();
+    let patterns = given.values(row!("--select"), pattern, SELECTIONS_MAX)?;
+    let output = given.value(row!("--output"), output)?;
+    let peers = given.values(row!("--peer"), place, usize::MAX)?;
+    let mirrors = given.values(row!("--mirror"), mirror, MIRRORS_MAX)?;
+    let peers_max = given.value(row!("--max-peers"), peers_max)?.unwrap_or(PEERS_DEFAULT);
+    let memory_max = given.value(row!("--max-memory"), memory)?.unwrap_or(MEMORY_DEFAULT_BYTES);
+    let min_free = given.value(row!("--min-free"), size)?.unwrap_or(0);
+    let download_limit = given.value(row!("--max-download-limit"), rate)?.flatten();
+    let upload_limit = given.value(row!("--max-upload-limit"), rate)?.flatten();
+    let encryption = given.value(row!("--encryption"), encryption)?.unwrap_or_default();
+    let port = given.value(row!("--port"), port)?;
+    let interface = given.text(row!("--interface"))?;
+    let proxy = given.text(row!("--proxy"))?;
+    if let (Some(interface), Some(proxy)) = (&interface, &proxy) {
+        let why = format!("{} and {} can't be had together", interface.by, proxy.by);
+        return Err(Fatal::Usage(why));
     }
-    let sequential = typed.contains("--sequential");
-    let output: Option<String> = typed.opt_value_from_str("-o").map_err(usage("-o"))?;
-    if output.as_ref().is_some_and(|output| output != "-") {
-        return Err(Fatal::Usage("-o takes - alone; DIR says where files go".to_owned()));
-    }
-    let stdout = typed.contains("--stdout") || output.is_some();
-    let peers = typed.values_from_str("--peer").map_err(usage("--peer"))?;
-    let mirrors = typed.values_from_fn("--mirror", mirror).map_err(usage("--mirror"))?;
-    if mirrors.len() > MIRRORS_MAX {
-        return Err(Fatal::Usage(format!("--mirror may be given {MIRRORS_MAX} times")));
-    }
-    let peers_max = typed.opt_value_from_str("--max-peers").map_err(usage("--max-peers"))?;
-    let peers_max = peers_max.unwrap_or(PEERS_DEFAULT);
-    if !(1..=PEERS_MAX).contains(&peers_max) {
-        return Err(Fatal::Usage(format!("--max-peers takes 1 to {PEERS_MAX}")));
-    }
-    let memory_max = typed.opt_value_from_fn("--max-memory", size);
-    let memory_max = memory_max.map_err(usage("--max-memory"))?.unwrap_or(MEMORY_DEFAULT_BYTES);
-    if memory_max < MEMORY_MIN_BYTES {
-        let least = in_units(MEMORY_MIN_BYTES);
-        return Err(Fatal::Usage(format!("--max-memory takes {least} or more")));
-    }
-    let min_free = typed.opt_value_from_fn("--min-free", size).map_err(usage("--min-free"))?;
-    let download_limit = typed.opt_value_from_fn("--max-download-limit", rate);
-    let download_limit = download_limit.map_err(usage("--max-download-limit"))?.flatten();
-    let upload_limit = typed.opt_value_from_fn(["-u", "--max-upload-limit"], rate);
-    let upload_limit = upload_limit.map_err(usage("--max-upload-limit"))?.flatten();
-    let encryption = typed.opt_value_from_fn("--encryption", encryption);
-    let encryption = encryption.map_err(usage("--encryption"))?.unwrap_or_default();
-    let port = typed.opt_value_from_str("--port").map_err(usage("--port"))?;
-    if port == Some(0) {
-        return Err(Fatal::Usage("--port takes 1 to 65535".to_owned()));
-    }
-    let families = match (typed.contains(["-4", "--ipv4"]), typed.contains(["-6", "--ipv6"])) {
-        (true, true) => return Err(Fatal::Usage("-4 and -6 leave nothing".to_owned())),
-        (true, false) => Families::V4,
-        (false, true) => Families::V6,
-        (false, false) => Families::Both,
-    };
-    let interface = typed.opt_value_from_str("--interface").map_err(usage("--interface"))?;
-    let proxy: Option<String> = typed.opt_value_from_str("--proxy").map_err(usage("--proxy"))?;
-    if interface.is_some() && proxy.is_some() {
-        let why = "--interface and --proxy can't be had together";
-        return Err(Fatal::Usage(why.to_owned()));
-    }
-    let local = !typed.contains("--no-lsd");
-    let dht = !typed.contains("--no-dht");
-    let dht_file = typed.opt_value_from_os_str("--dht-file", path).map_err(usage("--dht-file"))?;
-    let dht_nodes: Vec<String> =
-        typed.values_from_str("--dht-node").map_err(usage("--dht-node"))?;
-    if let Some(other) = dht_nodes.iter().find(|node| !is_place(node)) {
-        return Err(Fatal::Usage(format!("--dht-node takes HOST:PORT, not {other}")));
-    }
-    if dht_nodes.len() > DHT_ENTRIES_MAX {
-        return Err(Fatal::Usage(format!("--dht-node may be given {DHT_ENTRIES_MAX} times")));
-    }
-    let seeding = seeding(&mut typed)?;
+    let dht_file = given.path(row!("--dht-file"))?;
+    let dht_nodes = given.values(row!("--dht-node"), place, DHT_ENTRIES_MAX)?;
+    let seed_minutes = given.value(row!("--seed-time"), amount)?;
+    let seed_ratio = given.value(row!("--seed-ratio"), amount)?;
+    let patience = given.value(row!("--timeout"), seconds)?.flatten();
+    let metadata_patience = given.value(row!("--metadata-timeout"), seconds)?.flatten();
+    // Flags come after values, or letters of a value could be taken for them.
+    let (quiet, verbosity) = loudness(&mut given)?;
+    let families = families(&mut given)?;
+    let stays = given.flag(row!("--seed"))?;
+    let stdout = given.flag(row!("--stdout"))? || output.is_some();
+    let seeding = seeding(stays, seed_minutes, seed_ratio);
     if stdout && seeding.is_some() {
         return Err(Fatal::Usage("--stdout and --seed can't be had together".to_owned()));
     }
-    let sandbox = !typed.contains("--no-sandbox");
-    let mut seconds = |option| {
-        let seconds = typed.opt_value_from_str(option).map_err(usage(option))?;
-        Ok(seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs))
-    };
-    let patience = seconds("--timeout")?;
-    let metadata_patience = seconds("--metadata-timeout")?;
-    let save_torrent = typed.contains("--save-torrent");
-
-    let mut free = typed.finish();
-    if let Some(unknown) = free.iter().find(|name| name.as_encoded_bytes().starts_with(b"-")) {
-        return Err(Fatal::Usage(format!("unknown option {}", unknown.to_string_lossy())));
-    }
-    free.extend(names);
-    let mut free = free.into_iter();
-    let Some(torrent) = free.next().map(PathBuf::from) else {
-        return Err(Fatal::Usage("no torrent was given".to_owned()));
-    };
-    let dir = free.next().map_or_else(|| PathBuf::from("."), PathBuf::from);
-    if let Some(extra) = free.next() {
-        return Err(Fatal::Usage(format!("one argument too many: {}", extra.to_string_lossy())));
-    }
-    Ok(Command::Download(Box::new(Arguments {
-        torrent,
-        dir,
+    let arguments = Arguments {
+        torrent: PathBuf::new(),
+        dir: PathBuf::from("."),
         quiet,
         verbosity,
         log,
         wish: Wish { numbers, patterns },
-        sequential,
+        sequential: given.flag(row!("--sequential"))?,
         stdout,
         peers,
         mirrors,
         peers_max,
         memory_max,
-        min_free: min_free.unwrap_or(0),
+        min_free,
         download_limit,
         upload_limit,
         encryption,
@@ -257,41 +191,295 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Command, Fatal> {
         families,
         interface,
         proxy,
-        local,
-        dht,
+        local: !given.flag(row!("--no-lsd"))?,
+        dht: !given.flag(row!("--no-dht"))?,
         dht_file,
         dht_nodes,
         seeding,
         patience,
         metadata_patience,
-        save_torrent,
-        sandbox,
-    })))
+        save_torrent: given.flag(row!("--save-torrent"))?,
+        sandbox: !given.flag(row!("--no-sandbox"))?,
+        strange_variables: given.strange_variables(),
+    };
+
+    let mut free = given.typed.finish();
+    if let Some(unknown) = free.iter().find(|name| name.as_encoded_bytes().starts_with(b"-")) {
+        let unknown = unknown.to_string_lossy();
+        let why = match rows().any(|row| row.name == unknown || row.short == unknown) {
+            true => format!("{unknown} may be given once"),
+            false => format!("unknown option {unknown}"),
+        };
+        return Err(Fatal::Usage(why));
+    }
+    free.extend(names);
+    let mut free = free.into_iter();
+    let Some(torrent) = free.next().map(PathBuf::from) else {
+        return Err(Fatal::Usage("no torrent was given".to_owned()));
+    };
+    let dir = free.next().map_or(arguments.dir, PathBuf::from);
+    if let Some(extra) = free.next() {
+        return Err(Fatal::Usage(format!("one argument too many: {}", extra.to_string_lossy())));
+    }
+    Ok(Command::Download(Box::new(Arguments { torrent, dir, ..arguments })))
 }
 
-/// What was typed about staying. Each of time and ratio ends it, whichever is first.
-fn seeding(typed: &mut pico_args::Arguments) -> Result<Option<Seeding>, Fatal> {
-    let stays = typed.contains("--seed");
-    let mut amount = |option| {
-        let amount = typed.opt_value_from_str::<_, f64>(option).map_err(usage(option))?;
-        match amount.filter(|amount| !(0.0..=SEED_AMOUNT_MAX).contains(amount)) {
-            Some(_) => Err(Fatal::Usage(format!("{option} takes 0 to {SEED_AMOUNT_MAX}"))),
-            None => Ok(amount),
+// ---- who says it -------------------------------------------------------------------------------
+
+/// What was typed, and what the environment says.
+struct Given {
+    typed: pico_args::Arguments,
+    /// Those whose names begin as ours do.
+    variables: Vec<(OsString, OsString)>,
+}
+
+/// A value as it was given, and by what.
+type Value = (String, OsString);
+
+impl Given {
+    fn new(
+        arguments: Vec<OsString>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        let mut apart = Vec::with_capacity(arguments.len());
+        for argument in arguments {
+            match split(&argument) {
+                Some((option, value)) => apart.extend([option.to_owned(), value.to_owned()]),
+                None => apart.push(argument),
+            }
         }
+        let mut variables: Vec<_> = variables.into_iter().collect();
+        let prefix = VARIABLE_PREFIX.as_bytes();
+        variables.retain(|(name, value)| name.as_bytes().starts_with(prefix) && !value.is_empty());
+        Self { typed: pico_args::Arguments::from_vec(apart), variables }
+    }
+
+    /// What the option's variable says.
+    fn variable(&self, row: &Row) -> Option<Value> {
+        let name = row.variable()?;
+        let (_, value) = self.variables.iter().find(|(other, _)| *other == *name)?;
+        Some((name, value.clone()))
+    }
+
+    /// Variables that no option has. What tests are told by them is not for us.
+    fn strange_variables(&self) -> Vec<String> {
+        let mut strange = Vec::new();
+        for (name, _) in &self.variables {
+            let shown = Foreign::new(name.as_bytes()).to_string();
+            let rest = shown.trim_start_matches(VARIABLE_PREFIX);
+            let known = rows().any(|row| row.variable().is_some_and(|variable| variable == shown));
+            if !known && rest != "BIN" && !rest.starts_with("TEST_") {
+                strange.push(shown);
+            }
+        }
+        strange
+    }
+
+    /// The next value that was typed.
+    fn typed_value(&mut self, row: &'static Row) -> Result<Option<Value>, Fatal> {
+        fn read(text: &OsStr) -> Result<OsString, &'static str> {
+            Ok(text.to_owned())
+        }
+        let value = match row.short {
+            "" => self.typed.opt_value_from_os_str(row.name, read),
+            short => self.typed.opt_value_from_os_str([short, row.name], read),
+        };
+        match value {
+            Ok(value) => Ok(value.map(|value| (row.name.to_owned(), value))),
+            Err(_) => Err(Fatal::Usage(format!("{} needs a value: {}", row.name, row.value))),
+        }
+    }
+
+    fn raw(&mut self, row: &'static Row) -> Result<Option<Value>, Fatal> {
+        Ok(self.typed_value(row)?.or_else(|| self.variable(row)))
+    }
+
+    fn path(&mut self, row: &'static Row) -> Result<Option<PathBuf>, Fatal> {
+        Ok(self.raw(row)?.map(|(_, path)| path.into()))
+    }
+
+    fn text(&mut self, row: &'static Row) -> Result<Option<Said>, Fatal> {
+        let Some((by, text)) = self.raw(row)? else { return Ok(None) };
+        let said = |text: &str| Ok::<_, &str>(text.to_owned());
+        read(&by, &text, said).map(|text| Some(Said { by, text }))
+    }
+
+    fn value<T, E: AsRef<str>>(
+        &mut self,
+        row: &'static Row,
+        reader: fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Fatal> {
+        let value = self.raw(row)?;
+        value.map(|(by, text)| read(&by, &text, reader)).transpose()
+    }
+
+    /// What was typed, or else what its variable says with white space in between.
+    fn values(
+        &mut self,
+        row: &'static Row,
+        reader: fn(&str) -> Result<String, &'static str>,
+        count_max: usize,
+    ) -> Result<Vec<String>, Fatal> {
+        let mut values = Vec::new();
+        while let Some((by, text)) = self.typed_value(row)? {
+            values.push(read(&by, &text, reader)?);
+        }
+        let mut said_by = row.name.to_owned();
+        if let Some((by, text)) = self.variable(row).filter(|_| values.is_empty()) {
+            for word in text.as_bytes().split(u8::is_ascii_whitespace) {
+                if !word.is_empty() {
+                    values.push(read(&by, OsStr::from_bytes(word), reader)?);
+                }
+            }
+            said_by = by;
+        }
+        match values.len() <= count_max {
+            true => Ok(values),
+            false => Err(Fatal::Usage(format!("{said_by} may be given {count_max} times"))),
+        }
+    }
+
+    /// Whether it was typed, once at least.
+    fn is_typed(&mut self, row: &'static Row) -> bool {
+        let mut typed = false;
+        while self.is_typed_again(row) {
+            typed = true;
+        }
+        typed
+    }
+
+    fn is_typed_again(&mut self, row: &'static Row) -> bool {
+        match row.short {
+            "" => self.typed.contains(row.name),
+            short => self.typed.contains([short, row.name]),
+        }
+    }
+
+    fn flag(&mut self, row: &'static Row) -> Result<bool, Fatal> {
+        if self.is_typed(row) {
+            return Ok(true);
+        }
+        let switched = self.variable(row).map(|(by, text)| read(&by, &text, switch));
+        Ok(switched.transpose()?.unwrap_or(false))
+    }
+}
+
+/// `--option=value`, taken apart.
+fn split(argument: &OsStr) -> Option<(&OsStr, &OsStr)> {
+    let bytes = argument.as_bytes();
+    let at = bytes.iter().position(|byte| *byte == b'=')?;
+    let (option, value) = bytes.split_at_checked(at)?;
+    let is_it = |row: &Row| [row.name.as_bytes(), row.short.as_bytes()].contains(&option);
+    let takes_it = rows().any(|row| is_it(row) && !row.value.is_empty());
+    let value = value.get(1..).filter(|_| takes_it)?;
+    Some((OsStr::from_bytes(option), OsStr::from_bytes(value)))
+}
+
+/// Reads a value. What is wrong with it is told with who said it.
+fn read<T, E: AsRef<str>>(
+    by: &str,
+    text: &OsStr,
+    reader: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, Fatal> {
+    let refused = |takes: &str| {
+        let text = Foreign::new(text.as_bytes());
+        Fatal::Usage(format!("{by} takes {takes}, not `{text}`"))
     };
-    let minutes = amount("--seed-time")?;
-    let ratio = amount("--seed-ratio")?;
+    let text = text.to_str().ok_or_else(|| refused("UTF-8"))?;
+    reader(text).map_err(|takes| refused(takes.as_ref()))
+}
+
+// ---- what it can be ----------------------------------------------------------------------------
+// A reader of a value says in its error what it takes.
+
+/// Whether only errors are said, and how much more is. Who types -v wants no variable's silence.
+fn loudness(given: &mut Given) -> Result<(bool, usize), Fatal> {
+    let (quiet, verbose) = (row!("--quiet"), row!("--verbose"));
+    let mut count = 0;
+    while given.is_typed_again(verbose) {
+        count += 1;
+    }
+    if count > 0 {
+        return Ok((given.is_typed(quiet), count));
+    }
+    let count = given.variable(verbose).map(|(by, text)| read(&by, &text, times)).transpose()?;
+    Ok((given.flag(quiet)?, count.unwrap_or(0)))
+}
+
+/// Which addresses are used. Either option keeps the other one's variable from mattering.
+fn families(given: &mut Given) -> Result<Families, Fatal> {
+    let (v4, v6) = (row!("--ipv4"), row!("--ipv6"));
+    match (given.is_typed(v4), given.is_typed(v6)) {
+        (true, true) => Err(Fatal::Usage("-4 and -6 leave nothing".to_owned())),
+        (true, false) => Ok(Families::V4),
+        (false, true) => Ok(Families::V6),
+        (false, false) => match (given.flag(v4)?, given.flag(v6)?) {
+            (true, true) => {
+                let names = [v4, v6].map(|row| row.variable().unwrap_or_default());
+                Err(Fatal::Usage(format!("{} leave nothing", names.join(" and "))))
+            }
+            (true, false) => Ok(Families::V4),
+            (false, true) => Ok(Families::V6),
+            (false, false) => Ok(Families::Both),
+        },
+    }
+}
+
+/// What was said about staying. Each of time and ratio ends it, whichever is first.
+fn seeding(stays: bool, minutes: Option<f64>, ratio: Option<f64>) -> Option<Seeding> {
     let time = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
-    let seeding = Seeding { time, ratio };
     let nothing = minutes.is_none_or(|minutes| minutes == 0.0) && ratio.is_none();
-    Ok(match nothing {
+    match nothing {
         true => stays.then_some(Seeding::default()),
-        false => Some(seeding),
-    })
+        false => Some(Seeding { time, ratio }),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("1 or 0"),
+    }
+}
+
+fn times(text: &str) -> Result<usize, &'static str> {
+    match text.parse::<u8>() {
+        Ok(times) => Ok(times.into()),
+        Err(_) => switch(text).map(usize::from).map_err(|_| "a number, 0 to 3"),
+    }
+}
+
+fn peers_max(text: &str) -> Result<usize, String> {
+    let peers = text.parse().ok().filter(|peers| (1..=PEERS_MAX).contains(peers));
+    peers.ok_or_else(|| format!("1 to {PEERS_MAX}"))
+}
+
+fn port(text: &str) -> Result<u16, &'static str> {
+    text.parse().ok().filter(|port| *port > 0).ok_or("1 to 65535")
+}
+
+fn seconds(text: &str) -> Result<Option<Duration>, &'static str> {
+    match text.parse() {
+        Ok(0) => Ok(None),
+        Ok(seconds) => Ok(Some(Duration::from_secs(seconds))),
+        Err(_) => Err("a number of seconds"),
+    }
+}
+
+/// Minutes, or times the size.
+fn amount(text: &str) -> Result<f64, String> {
+    let amount = text.parse().ok().filter(|amount| (0.0..=SEED_AMOUNT_MAX).contains(amount));
+    amount.ok_or_else(|| format!("0 to {SEED_AMOUNT_MAX}"))
+}
+
+fn memory(text: &str) -> Result<u64, String> {
+    let enough = size(text).ok().filter(|bytes| *bytes >= MEMORY_MIN_BYTES);
+    enough.ok_or_else(|| format!("{} or more", in_units(MEMORY_MIN_BYTES)))
 }
 
 /// Bytes, as they are typed: a number, with K, M or G behind it for powers of 1024.
-fn size(text: &str) -> Result<u64, String> {
+fn size(text: &str) -> Result<u64, &'static str> {
     let (digits, factor) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
         Some(b'K') => (text.get(..text.len() - 1), 1 << 10),
         Some(b'M') => (text.get(..text.len() - 1), 1 << 20),
@@ -300,29 +488,44 @@ fn size(text: &str) -> Result<u64, String> {
     };
     let number = digits.and_then(|digits| digits.parse::<u64>().ok());
     let bytes = number.and_then(|number| number.checked_mul(factor));
-    bytes.ok_or_else(|| "a SIZE is a number with K, M or G behind it".to_owned())
-}
-
-/// Whether it is HOST:PORT.
-fn is_place(text: &str) -> bool {
-    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
-    port.and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0)
-}
-
-/// A mirror as it can be asked.
-fn mirror(text: &str) -> Result<String, String> {
-    let spoken = if cfg!(feature = "tls") { "http:// or https://" } else { "http://" };
-    mirror_url(text).ok_or_else(|| format!("a URL begins with {spoken} and names a host"))
+    bytes.ok_or("a number with K, M or G behind it")
 }
 
 /// A limit in bytes a second, typed like a size; 0 is none.
-fn rate(text: &str) -> Result<Option<u64>, String> {
+fn rate(text: &str) -> Result<Option<u64>, &'static str> {
     match size(text) {
         Ok(0) => Ok(None),
         Ok(rate) if rate >= RATE_MIN_BYTES_PER_S => Ok(Some(rate)),
-        Ok(_) => Err("a RATE is 1K or more, or 0 for no limit".to_owned()),
-        Err(_) => Err("a RATE is a number, bytes a second, with K, M or G behind it".to_owned()),
+        Ok(_) => Err("1K or more, or 0 for no limit"),
+        Err(_) => Err("a number, bytes a second, with K, M or G behind it"),
     }
+}
+
+/// HOST:PORT, where an IPv6 address is in brackets.
+pub fn place(text: &str) -> Result<String, &'static str> {
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    let bare_v6 = host.contains(':') && !host.starts_with('[');
+    match host.is_empty() || bare_v6 || self::port(port).is_err() {
+        true => Err("HOST:PORT"),
+        false => Ok(text.to_owned()),
+    }
+}
+
+fn pattern(text: &str) -> Result<String, &'static str> {
+    Ok(text.to_owned())
+}
+
+fn output(text: &str) -> Result<(), &'static str> {
+    if text == "-" { Ok(()) } else { Err("- alone; DIR says where files go") }
+}
+
+/// A mirror as it can be asked.
+fn mirror(text: &str) -> Result<String, &'static str> {
+    let spoken = match cfg!(feature = "tls") {
+        true => "a URL that begins with http:// or https:// and names a host",
+        false => "a URL that begins with http:// and names a host",
+    };
+    mirror_url(text).ok_or(spoken)
 }
 
 fn encryption(text: &str) -> Result<Encryption, &'static str> {
@@ -330,17 +533,13 @@ fn encryption(text: &str) -> Result<Encryption, &'static str> {
         "prefer" => Ok(Encryption::Prefer),
         "require" => Ok(Encryption::Require),
         "off" => Ok(Encryption::Off),
-        _ => Err("a MODE is prefer, require or off"),
+        _ => Err("prefer, require or off"),
     }
 }
 
 /// Bytes as they can be typed, rounded up.
 pub fn in_units(bytes: u64) -> String {
     format!("{}M", bytes.div_ceil(1 << 20))
-}
-
-fn usage(option: &str) -> impl Fn(pico_args::Error) -> Fatal {
-    move |error| Fatal::Usage(format!("{option}: {error}"))
 }
 
 #[cfg(test)]
@@ -350,7 +549,17 @@ mod tests {
     use std::path::Path;
 
     fn typed(line: &str) -> Result<Command, Fatal> {
-        parse(line.split_whitespace().map(OsString::from).collect())
+        with("", line)
+    }
+
+    /// The line behind variables, `NAME=value,…` without what all begin with.
+    fn with(variables: &str, line: &str) -> Result<Command, Fatal> {
+        let variables = variables.split(',').filter_map(|variable| variable.split_once('='));
+        let variables = variables.map(|(name, value)| (format!("RUSTY_TORRENT_{name}"), value));
+        parse(
+            line.split_whitespace().map(OsString::from).collect(),
+            variables.map(|(name, value)| (name.into(), value.into())),
+        )
     }
 
     #[test]
@@ -384,7 +593,7 @@ mod tests {
             encryption: Encryption::Require,
             port: Some(8),
             families: Families::V6,
-            interface: Some("eth0".to_owned()),
+            interface: Some(Said { by: "--interface".to_owned(), text: "eth0".to_owned() }),
             proxy: None,
             local: false,
             dht: false,
@@ -395,6 +604,7 @@ mod tests {
             metadata_patience: Some(Duration::from_secs(7)),
             save_torrent: true,
             sandbox: false,
+            strange_variables: Vec::new(),
         };
         assert_eq!(typed(line).unwrap(), Command::Download(Box::new(expected)));
     }
@@ -470,6 +680,13 @@ mod tests {
             ("--unknown a", "--unknown"),
             ("-x a", "-x"),
             ("--port 0 a", "65535"),
+            ("--port 1 --port 2 a", "--port may be given once"),
+            ("--quiet=1 a", "unknown option --quiet=1"),
+            ("--peer 127.0.0.1 a", "--peer takes HOST:PORT"),
+            ("--dht-node ::1:5 a", "--dht-node takes HOST:PORT"),
+            ("-4 -6 a", "-4 and -6"),
+            ("--proxy a --interface b a", "--interface and --proxy"),
+            ("--seed-ratio NaN a", "--seed-ratio takes 0 to 1000000"),
             ("--port 65536 a", "--port"),
             ("--port", "--port"),
             ("--max-peers 0 a", "1 to 500"),
@@ -477,17 +694,17 @@ mod tests {
             ("--max-memory 9M a", "10M or more"),
             ("--max-memory much a", "--max-memory"),
             ("--min-free much a", "--min-free"),
-            ("--max-download-limit 5 a", "--max-download-limit: "),
-            ("--max-upload-limit some a", "--max-upload-limit: "),
+            ("--max-download-limit 5 a", "--max-download-limit takes 1K or more"),
+            ("--max-upload-limit some a", "--max-upload-limit takes a number"),
             ("-u", "--max-upload-limit"),
-            ("--mirror ftp://a/ a", "--mirror: "),
+            ("--mirror ftp://a/ a", "--mirror takes a URL"),
             ("--mirror a.example a", "http://"),
             ("--mirror", "--mirror"),
             ("--encryption on a", "prefer, require or off"),
             ("--encryption", "--encryption"),
-            ("-o file a", "-o takes - alone"),
+            ("-o file a", "--output takes - alone"),
             ("--stdout --seed a", "can't be had together"),
-            ("--select-file 0 a", "--select-file: "),
+            ("--select-file 0 a", "--select-file takes numbers"),
             ("--select-file some a", "1-3,8"),
             ("--select", "--select"),
             ("--timeout soon a", "--timeout"),
@@ -498,6 +715,126 @@ mod tests {
             assert_eq!(fatal.status(), Status::BadOption);
             assert!(fatal.to_string().contains(reason), "{line}: {fatal}");
         }
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_read() {
+        for row in rows() {
+            for name in [row.name, row.short].into_iter().filter(|name| !name.is_empty()) {
+                // As many values as nobody takes: that is another error than not to know it.
+                let line = if row.value.is_empty() { name } else { &format!("{name} \u{1}") };
+                let error = typed(line).err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(!error.starts_with("unknown option"), "{name}: {error}");
+                if let (Some(variable), false) = (row.variable(), row.value.is_empty()) {
+                    let variable = variable.trim_start_matches(VARIABLE_PREFIX);
+                    let (of_variable, of_name) =
+                        (with(&format!("{variable}=\u{1}"), "x"), typed(&format!("{line} x")));
+                    assert_eq!(of_variable.is_err(), of_name.is_err(), "{variable}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_variable_says_what_the_option_says() {
+        let cases = [
+            ("MAX_PEERS=7", "--max-peers 7"),
+            ("MAX_UPLOAD_LIMIT=3M,TIMEOUT=9", "-u 3M --timeout 9"),
+            ("PEER= a:1  b:2 ", "--peer a:1 --peer b:2"),
+            ("LOG=a/b", "--log=a/b"),
+            ("QUIET=1", "-q"),
+            ("SEED=TRUE,NO_DHT=yes,NO_LSD=on", "--seed --no-dht --no-lsd"),
+            ("SEED=0,NO_DHT=no,NO_LSD=Off,IPV4=false", ""),
+            ("MAX_PEERS=,SEED=,PEER= ,PORT=", ""),
+            ("VERBOSE=2", "-vv"),
+            ("VERBOSE=on", "-v"),
+            ("IPV6=1", "-6"),
+            ("ENCRYPTION=require,SEED_RATIO=1.5", "--encryption require --seed-ratio 1.5"),
+        ];
+        for (variables, line) in cases {
+            let expected = typed(&format!("{line} x")).unwrap();
+            assert_eq!(with(variables, "x").unwrap(), expected, "{variables}");
+        }
+    }
+
+    #[test]
+    fn what_is_typed_wins() {
+        let cases = [
+            ("MAX_PEERS=7", "--max-peers 8"),
+            ("MAX_PEERS=none", "--max-peers 8"),
+            ("PEER=a:1 b:2", "--peer c:3"),
+            ("LOG=a", "-l b"),
+            ("IPV4=1", "-6"),
+            ("QUIET=1", "-vv"),
+            ("VERBOSE=3", "-v"),
+            ("QUIET=0,SEED=0", "-q --seed"),
+        ];
+        for (variables, line) in cases {
+            let line = format!("{line} x");
+            assert_eq!(with(variables, &line).unwrap(), typed(&line).unwrap(), "{variables}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_wrong_is_named() {
+        let cases = [
+            ("MAX_PEERS=0", "MAX_PEERS takes 1 to 500, not `0`"),
+            ("SEED=maybe", "SEED takes 1 or 0, not `maybe`"),
+            ("VERBOSE=very", "VERBOSE takes a number, 0 to 3, not `very`"),
+            ("DHT_NODE=a:1 b", "DHT_NODE takes HOST:PORT, not `b`"),
+            ("MAX_MEMORY=a\x1b[2J\nb", "MAX_MEMORY takes 10M or more, not `a\\u{1b}[2J\\nb`"),
+            ("INTERFACE=a,PROXY=b", "INTERFACE and RUSTY_TORRENT_PROXY can't be had together"),
+            ("IPV4=1,IPV6=1", "IPV4 and RUSTY_TORRENT_IPV6 leave nothing"),
+        ];
+        for (variables, why) in cases {
+            let fatal = with(variables, "x").unwrap_err();
+            assert_eq!(fatal.status(), Status::BadOption);
+            let expected = format!("RUSTY_TORRENT_{why}; see rusty_torrent --help");
+            assert_eq!(fatal.to_string(), expected);
+        }
+        let both = with("PROXY=b", "--interface a x").unwrap_err().to_string();
+        assert!(both.starts_with("--interface and RUSTY_TORRENT_PROXY can't"), "{both}");
+        let many = "http://a.example/ ".repeat(MIRRORS_MAX + 1);
+        let many = with(&format!("MIRROR={many}"), "x").unwrap_err().to_string();
+        assert!(many.starts_with("RUSTY_TORRENT_MIRROR may be given 300 times"), "{many}");
+    }
+
+    #[test]
+    fn variables_that_say_nothing_are_told() {
+        let variables = "MAX_PEER=1,PORT=1,HELP=1,VERSION=1,BIN=x,TEST_INSIDE=1,EMPTY=";
+        let Command::Download(arguments) = with(variables, "x").unwrap() else {
+            panic!("no download")
+        };
+        let strange = ["MAX_PEER", "HELP", "VERSION"].map(|name| format!("RUSTY_TORRENT_{name}"));
+        assert_eq!(arguments.strange_variables, strange);
+        let others = [("PATH".into(), "x".into()), ("RUSTY_TORRENT".into(), "x".into())];
+        let Command::Download(arguments) = parse(vec!["x".into()], others).unwrap() else {
+            panic!("no download")
+        };
+        assert!(arguments.strange_variables.is_empty());
+    }
+
+    #[test]
+    fn values_may_be_anything_that_a_system_calls_a_name() {
+        let name = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+        let read = |line: &[&[u8]]| parse(line.iter().map(|bytes| name(bytes)).collect(), []);
+        for line in
+            [&[&b"-l"[..], b"\xff=", b"x"][..], &[b"-l=\xff=", b"x"], &[b"--log=\xff=", b"x"]]
+        {
+            let Command::Download(arguments) = read(line).unwrap() else { panic!("no download") };
+            assert_eq!(arguments.log, Some(name(b"\xff=").into()));
+        }
+        let Command::Download(arguments) = read(&[b"-l=quiet", b"-vq", b"x"]).unwrap() else {
+            panic!("no download")
+        };
+        assert_eq!((arguments.quiet, arguments.verbosity), (true, 1));
+        assert_eq!(arguments.log, Some("quiet".into()));
+        let Command::Download(arguments) = with("LOG=a b", "x").unwrap() else {
+            panic!("no download")
+        };
+        assert_eq!(arguments.log, Some("a b".into()));
+        let why = read(&[b"--peer=\xff", b"x"]).unwrap_err().to_string();
+        assert!(why.starts_with("--peer takes UTF-8"), "{why}");
     }
 
     #[test]

@@ -12,11 +12,12 @@ use crossbeam_channel::Receiver;
 use log::{LevelFilter, info, warn};
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
-use crate::arguments::{Arguments, Command, OPTIONS, in_units, parse};
+use crate::arguments::{Arguments, Command, in_units, parse};
 use crate::engine::download::{Options, Report, download};
 use crate::engine::metadata::{self, Effort};
 use crate::engine::outside::{Directions, Outside};
 use crate::error::{Fatal, Status};
+use crate::help;
 use crate::limits::{
     INQUIRIES_MAX, MAGNET_LENGTH_MAX_BYTES, METADATA_MAX_BYTES, METADATA_ROOM_MIN_BYTES,
     MIRRORS_MAX, NAME_LENGTH_MAX_BYTES, PEERS_DEFAULT, TORRENT_LENGTH_MAX_BYTES,
@@ -34,17 +35,21 @@ use crate::text::Foreign;
 use crate::units::{Bytes, Count};
 use crate::ways::Ways;
 
-/// Runs the program with these arguments, its own name not among them. Everything it has to say
-/// has been said when it returns. The thread that calls is shut into the output directory by then:
-/// call on one of its own where there is more to do.
-pub fn run(arguments: Vec<OsString>) -> Status {
+/// Runs the program with these arguments, its own name not among them, and these variables of the
+/// environment. Everything it has to say has been said when it returns. The thread that calls is
+/// shut into the output directory by then: call on one of its own where there is more to do.
+pub fn run(
+    arguments: Vec<OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Status {
     let nothing_typed = arguments.is_empty();
-    let done = match parse(arguments) {
-        Ok(Command::Help) => print(&help()),
+    let done = match parse(arguments, variables) {
+        Ok(Command::Help) => print(&help::short()),
+        Ok(Command::LongHelp) => print(&help::long()),
         Ok(Command::Version) => print(concat!("rusty_torrent ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Download(arguments)) => return fetch(&arguments),
         Err(_) if nothing_typed => {
-            Screen::new(false).line(help().trim_end());
+            Screen::new(false).line(help::short().trim_end());
             return Status::BadOption;
         }
         Err(fatal) => Err(fatal),
@@ -91,23 +96,6 @@ fn print(text: &str) -> Result<(), Fatal> {
     Ok(())
 }
 
-fn help() -> String {
-    let mut text = String::from(
-        "rusty_torrent: wget for torrents\n\n\
-         usage: rusty_torrent [OPTIONS] TORRENT [DIR]\n\n\
-         Downloads what TORRENT, a file or a magnet link, describes into DIR (.),\n\
-         verifies every piece and exits. What is in DIR already is checked and kept.\n\noptions:\n",
-    );
-    for (option, meaning) in OPTIONS {
-        text.push_str(&format!("  {option:<30}  {meaning}\n"));
-    }
-    text.push_str("\nexit status:\n");
-    for (status, meaning) in Status::TABLE {
-        text.push_str(&format!("  {:>2}  {meaning}\n", status.code()));
-    }
-    text
-}
-
 // ---- the run -----------------------------------------------------------------------------------
 
 fn fetch(arguments: &Arguments) -> Status {
@@ -118,6 +106,9 @@ fn fetch(arguments: &Arguments) -> Status {
 }
 
 fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
+    for variable in &arguments.strange_variables {
+        warn!("{variable} says nothing to this program: there is no such option");
+    }
     let caught = signals::catch().map_err(deaf)?;
     let ceiling = Ceiling::new(arguments.memory_max);
     match arguments.torrent.to_str().filter(|torrent| Magnet::is_meant(torrent)) {
@@ -541,18 +532,4 @@ fn start_log(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
     // Whoever runs this in one process with others may have a log already.
     let _kept = CombinedLogger::init(loggers);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn help_names_every_option_and_status() {
-        let help = help();
-        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
-        for (option, _) in OPTIONS {
-            assert!(help.contains(option));
-        }
-    }
 }

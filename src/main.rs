@@ -4,5 +4,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(rusty_torrent::cli::give_up));
-    ExitCode::from(rusty_torrent::cli::run(std::env::args_os().skip(1).collect()).code())
+    let arguments = std::env::args_os().skip(1).collect();
+    ExitCode::from(rusty_torrent::cli::run(arguments, std::env::vars_os()).code())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use log::warn;
 use ureq::ProxyProtocol;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Said, place};
 use crate::engine::dht::{Entry, Keeper};
 use crate::error::Fatal;
 use crate::limits::PORT_TRIES_MAX;
@@ -47,10 +47,8 @@ impl Ways {
     /// # Errors
     /// It is no such thing, or not found.
     pub fn add_peer(&mut self, peer: &str) -> Result<(), Fatal> {
-        let (host, port) = peer.rsplit_once(':').unwrap_or((peer, ""));
-        let bare_v6 = host.contains(':') && !host.starts_with('[');
-        if host.is_empty() || bare_v6 || !port.parse().is_ok_and(|port: u16| port > 0) {
-            return Err(Fatal::Usage(format!("--peer takes ADDR:PORT, not {peer}")));
+        if place(peer).is_err() {
+            return Err(Fatal::Usage(format!("a peer is HOST:PORT, not {peer}")));
         }
         match peer.parse() {
             Ok(address) => {
@@ -62,7 +60,7 @@ impl Ways {
             }
             // Whom we want to talk to is not to be asked of anybody but the proxy.
             Err(_) if self.route.proxy().is_some() => {
-                let why = format!("with --proxy a peer has an address, not a name: {host}");
+                let why = format!("with --proxy a peer has an address, not a name: {peer}");
                 return Err(Fatal::Usage(why));
             }
             Err(_) => {
@@ -88,27 +86,28 @@ fn entry(arguments: &Arguments) -> Result<Entry, Fatal> {
 fn route(arguments: &Arguments) -> Result<Route, Fatal> {
     let mut route = Route::default().over(arguments.families);
     if let Some(interface) = &arguments.interface {
-        let refused =
-            |error| Fatal::Usage(format!("--interface {interface} can't be used: {error}"));
-        route = route.from_interface(interface).map_err(refused)?;
+        let Said { by, text } = interface;
+        let refused = |error| Fatal::Usage(format!("{by} {text} can't be used: {error}"));
+        route = route.from_interface(text).map_err(refused)?;
     }
     match &arguments.proxy {
-        Some(url) => proxy(url, &route).map(|proxy| route.through(proxy)),
+        Some(said) => proxy(said, &route).map(|proxy| route.through(proxy)),
         None => Ok(route),
     }
 }
 
 /// A proxy, as it was typed. Its name is looked up here; whatever it leads to, by the proxy.
-fn proxy(url: &str, route: &Route) -> Result<Proxy, Fatal> {
+fn proxy(said: &Said, route: &Route) -> Result<Proxy, Fatal> {
     let refused = || {
-        let why = "--proxy takes socks5://HOST:PORT or http://HOST:PORT, with NAME:PASSWORD@ before HOST \
-                   if they are wanted";
-        Fatal::Usage(why.to_owned())
+        let why = "takes socks5://HOST:PORT or http://HOST:PORT, with NAME:PASSWORD@ before HOST if \
+                   they are wanted";
+        Fatal::Usage(format!("{} {why}", said.by))
     };
+    let url = &said.text;
     // A SOCKS5 proxy can be told names: nobody else is to hear them.
     let url = match url.strip_prefix("socks5://") {
         Some(rest) => format!("socks5h://{rest}"),
-        None => url.to_owned(),
+        None => url.clone(),
     };
     // Without a scheme it would be taken for one of HTTP.
     let url = Some(url).filter(|url| url.contains("://")).ok_or_else(refused)?;
@@ -167,6 +166,10 @@ mod tests {
             let status = ways.add_peer(peer).unwrap_err().status();
             assert_eq!(status, Status::BadOption, "{peer}");
         }
+    }
+
+    fn proxy(url: &str, route: &Route) -> Result<Proxy, Fatal> {
+        super::proxy(&Said { by: "--proxy".to_owned(), text: url.to_owned() }, route)
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use support::case::{Case, LIMIT, shown};
@@ -42,6 +43,8 @@ fn help_and_version_are_answers_and_go_to_standard_output() {
         for part in ["usage: rusty_torrent", "--max-peers", "exit status", "28  "] {
             assert!(outcome.stdout.contains(part), "{part}: {outcome:#?}");
         }
+        let is_long = outcome.stdout.contains("RUSTY_TORRENT_MAX_PEERS");
+        assert_eq!(is_long, option == "--help");
     }
     for option in ["-V", "--version"] {
         let outcome = run(&[option]);
@@ -74,6 +77,30 @@ fn what_can_not_be_understood_is_named_and_nothing_is_done() {
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
         assert!(!case.out.exists(), "{options:?}");
     }
+}
+
+/// Starts the program with these variables of the environment.
+fn run_with(variables: &[(&str, &str)], case: &Case, peers: &[&Peer]) -> Outcome {
+    let mut command = Command::new(program::path());
+    command.envs(variables.iter().copied());
+    case.start_as(command, peers, &[]).wait(LIMIT)
+}
+
+#[test]
+fn the_environment_can_say_what_an_option_says() {
+    let case = Case::new(small("environment"));
+    let wrong = run_with(&[("RUSTY_TORRENT_MAX_PEERS", "0")], &case, &[]);
+    wrong.assert_status(28);
+    let expected = "error: RUSTY_TORRENT_MAX_PEERS takes 1 to 500, not `0`; see";
+    assert!(wrong.stderr.starts_with(expected), "{wrong:#?}");
+    let peer = Peer::honest(&case.torrent.payload);
+    let log = shown(&case.join("log"));
+    let variables = [("RUSTY_TORRENT_LOG", &*log), ("RUSTY_TORRENT_MAX_PEER", "1")];
+    let outcome = run_with(&variables, &case, &[&peer]);
+    case.assert_complete(&outcome);
+    assert!(outcome.stderr.contains("RUSTY_TORRENT_MAX_PEER says nothing"), "{outcome:#?}");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
+    assert!(fs::read_to_string(log).unwrap().contains("environment"));
 }
 
 #[test]

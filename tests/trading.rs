@@ -348,14 +348,14 @@ struct Outcome {
 
 /// Runs worlds that differ in what chance does, and prints how long everybody took.
 fn worlds(manners: Manners) -> Vec<World> {
-    let seeds = match std::env::var("RUSTY_TORRENT_SEED") {
-        Ok(seed) => vec![seed.parse().expect("RUSTY_TORRENT_SEED is a number")],
+    let seeds = match std::env::var("RUSTY_TORRENT_TEST_SEED") {
+        Ok(seed) => vec![seed.parse().expect("RUSTY_TORRENT_TEST_SEED is a number")],
         Err(_) => vec![1, 2, 3],
     };
     let run = |seed: u64| {
         let mut world = World::new(seed, manners);
         world.run();
-        let mut table = format!("RUSTY_TORRENT_SEED={seed}, {manners:?}, seconds:\n");
+        let mut table = format!("RUSTY_TORRENT_TEST_SEED={seed}, {manners:?}, seconds:\n");
         table += "class       peers  KiB/s up  first done    mean    last  1st piece  hungry\n";
         for class in &CLASSES {
             let outcome = world.outcome(&[class.name]);

@@ -28,7 +28,7 @@ impl Wish {
     /// Reads places as they are typed, `1-3,8`, counted from 1.
     ///
     /// # Errors
-    /// A sentence that says how it is typed.
+    /// What can be typed.
     pub fn read_numbers(text: &str) -> Result<Vec<RangeInclusive<usize>>, String> {
         let number = |text: &str| text.parse::<usize>().ok()?.checked_sub(1);
         let range = |part: &str| {
@@ -39,10 +39,10 @@ impl Wish {
         let mut ranges = Vec::new();
         for part in text.split(',') {
             if ranges.len() >= SELECTIONS_MAX {
-                return Err(format!("no more than {SELECTIONS_MAX} ranges can be given"));
+                return Err(format!("no more than {SELECTIONS_MAX} numbers and ranges"));
             }
             let read = range(part.trim());
-            ranges.push(read.ok_or("FILES are numbers from 1 on and ranges of them: 1-3,8")?);
+            ranges.push(read.ok_or("numbers from 1 on, and ranges of them: 1-3,8")?);
         }
         Ok(ranges)
     }

@@ -1,5 +1,5 @@
 //! A DHT on a clock of its own: hundreds of nodes of ours, hostile ones among them, and a network
-//! that loses datagrams. No sockets, no threads, no sleep. `RUSTY_TORRENT_SEED` runs every scenario
+//! that loses datagrams. No sockets, no threads, no sleep. `RUSTY_TORRENT_TEST_SEED` runs every scenario
 //! with that seed instead of its own ones.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 #![allow(clippy::print_stdout, unreachable_pub)]
@@ -24,15 +24,15 @@ const PORT: u16 = 7_001;
 
 /// The seeds to run a scenario with.
 fn seeds() -> Vec<u64> {
-    match std::env::var("RUSTY_TORRENT_SEED") {
-        Ok(seed) => vec![seed.parse().expect("RUSTY_TORRENT_SEED is a number")],
+    match std::env::var("RUSTY_TORRENT_TEST_SEED") {
+        Ok(seed) => vec![seed.parse().expect("RUSTY_TORRENT_TEST_SEED is a number")],
         Err(_) => vec![1, 2],
     }
 }
 
 /// A world of so many nodes of ours that have found each other, and so many hostile ones.
 fn network(place: Where, ours: usize, loss: u32, hostile: &[Hostile], seed: u64) -> World {
-    println!("RUSTY_TORRENT_SEED={seed}");
+    println!("RUSTY_TORRENT_TEST_SEED={seed}");
     let mut world = World::new(place, loss, seed);
     world.add_ours(None);
     let mut rest: Vec<Option<Hostile>> = hostile.iter().copied().map(Some).collect();

@@ -49,7 +49,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     println!("$ rusty_torrent {} {}", torrent.display(), out.display());
     let arguments = vec![torrent.into(), out.clone().into()];
     // On a thread of its own: it gives up the right to read what is compared below.
-    let status = thread::spawn(|| cli::run(arguments)).join().map_err(|_| "it panicked")?;
+    let status = thread::spawn(|| cli::run(arguments, [])).join().map_err(|_| "it panicked")?;
     if status != Status::Done {
         return Ok(ExitCode::from(status.code()));
     }

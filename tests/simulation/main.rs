@@ -1,6 +1,6 @@
 //! A swarm on a clock of its own: our sessions against hundreds of simulated peers. No sockets, no
 //! threads, no sleep: what depends on time is decided by events in a queue, what depends on chance
-//! by a seed. `RUSTY_TORRENT_SEED` runs every scenario with that seed instead of its own ones.
+//! by a seed. `RUSTY_TORRENT_TEST_SEED` runs every scenario with that seed instead of its own ones.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 #![allow(clippy::cast_possible_truncation, clippy::print_stdout, unreachable_pub)]
 
@@ -18,8 +18,8 @@ const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
 
 /// The seeds to run a scenario with.
 fn seeds() -> Vec<u64> {
-    match std::env::var("RUSTY_TORRENT_SEED") {
-        Ok(seed) => vec![seed.parse().expect("RUSTY_TORRENT_SEED is a number")],
+    match std::env::var("RUSTY_TORRENT_TEST_SEED") {
+        Ok(seed) => vec![seed.parse().expect("RUSTY_TORRENT_TEST_SEED is a number")],
         Err(_) => SEEDS.to_vec(),
     }
 }
@@ -27,7 +27,7 @@ fn seeds() -> Vec<u64> {
 /// Runs a world for each seed, and shows it to `check` when everything is there.
 fn simulate(plan: impl Fn(&mut fastrand::Rng) -> Plan, mut check: impl FnMut(&World)) {
     for seed in seeds() {
-        println!("RUSTY_TORRENT_SEED={seed}");
+        println!("RUSTY_TORRENT_TEST_SEED={seed}");
         let mut rng = fastrand::Rng::with_seed(seed);
         let plan = plan(&mut rng);
         let mut world = World::new(plan, rng.u64(..));

@@ -1,0 +1,161 @@
+//! What `-h` and `--help` print.
+
+use crate::error::Status;
+use crate::options::GROUPS;
+
+/// Characters of a line at most.
+const WIDTH: usize = 79;
+
+/// What the program is.
+pub const TITLE: &str = "wget for torrents";
+
+/// What is typed.
+pub const USAGE: &str = "rusty_torrent [OPTIONS] TORRENT [DIR]";
+
+/// What it does.
+pub const ABOUT: &str = "Downloads what TORRENT, a file or a magnet link, describes into DIR (.), \
+    verifies every piece and exits. What is in DIR already is checked and kept.";
+
+/// How values are typed.
+pub const VALUES: &str = "A value follows its option, or an =. SIZE and RATE are numbers, with K, \
+    M or G behind them for powers of 1024. What follows -- is a name, whatever it looks like.";
+
+/// What the environment can say, a paragraph each.
+pub const ENVIRONMENT: &[&str] = &[
+    "Each option but those that only print something can be set by a variable: \
+     RUSTY_TORRENT_MAX_PEERS=20 is --max-peers 20. What is typed wins. An option without a value \
+     is set by 1, true, yes or on, and not by 0, false, no or off; RUSTY_TORRENT_VERBOSE=2 is \
+     -vv. What can be repeated has white space in between. An empty variable is none.",
+    "http_proxy, https_proxy and all_proxy are honoured for trackers and mirrors.",
+];
+
+/// What `-h` prints: an option a line.
+pub fn short() -> String {
+    let mut help = Help::begin();
+    for group in GROUPS {
+        help.heading(group.title);
+        for row in group.rows {
+            let usage = if row.short.is_empty() { 6 } else { 2 };
+            help.row(usage, &row.usage(), 34, row.meaning);
+        }
+    }
+    help.end()
+}
+
+/// What `--help` prints: what options mean in full, and what else there is to say.
+pub fn long() -> String {
+    let mut help = Help::begin();
+    for group in GROUPS {
+        help.heading(group.title);
+        for row in group.rows {
+            help.text.push_str("  ");
+            help.text.push_str(&row.usage());
+            help.text.push('\n');
+            help.paragraph(6, row.text);
+        }
+    }
+    help.heading("values");
+    help.paragraph(2, VALUES);
+    help.heading("environment");
+    for paragraph in ENVIRONMENT {
+        help.paragraph(2, paragraph);
+    }
+    help.end()
+}
+
+/// A help that is being written.
+struct Help {
+    text: String,
+}
+
+impl Help {
+    fn begin() -> Self {
+        let text = ["rusty_torrent: ", TITLE, "\n\nusage: ", USAGE, "\n\n"].concat();
+        let mut help = Self { text };
+        help.paragraph(0, ABOUT);
+        help
+    }
+
+    fn heading(&mut self, title: &str) {
+        self.text.push('\n');
+        self.text.push_str(title);
+        self.text.push_str(":\n");
+    }
+
+    /// A line of two columns: where each begins, and what stands there.
+    fn row(&mut self, first: usize, left: &str, second: usize, right: &str) {
+        let spaces = |text: &mut String, count| (0..count).for_each(|_| text.push(' '));
+        spaces(&mut self.text, first);
+        self.text.push_str(left);
+        spaces(&mut self.text, second.saturating_sub(first + left.len()));
+        self.text.push_str(right);
+        self.text.push('\n');
+    }
+
+    /// Some sentences, in lines that fit, so many columns from the left.
+    fn paragraph(&mut self, indent: usize, sentences: &str) {
+        let (mut line, mut width) = (String::new(), indent);
+        for word in sentences.split(' ') {
+            let length = word.chars().count();
+            if !line.is_empty() && width + 1 + length > WIDTH {
+                self.row(indent, &line, 0, "");
+                line.clear();
+                width = indent;
+            }
+            if !line.is_empty() {
+                line.push(' ');
+                width += 1;
+            }
+            line.push_str(word);
+            width += length;
+        }
+        self.row(indent, &line, 0, "");
+    }
+
+    fn end(mut self) -> String {
+        self.heading("exit status");
+        for (status, meaning) in Status::TABLE {
+            let code = status.code().to_string();
+            self.row(4 - code.len(), &code, 6, meaning);
+        }
+        self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::rows;
+
+    #[test]
+    fn both_name_every_option_and_status_in_lines_that_fit() {
+        for help in [short(), long()] {
+            assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+            assert!(help.lines().all(|line| line.trim_end() == line), "{help}");
+            for row in rows() {
+                assert!(help.contains(&row.usage()), "{}", row.name);
+            }
+            for (status, meaning) in Status::TABLE {
+                assert!(help.contains(&format!("{:>4}  {meaning}\n", status.code())), "{help}");
+            }
+        }
+        assert!(short().lines().count() + 10 < long().lines().count());
+    }
+
+    #[test]
+    fn a_paragraph_is_cut_between_words() {
+        let mut help = Help { text: String::new() };
+        let (word, sentence) = ("x".repeat(24), "a bb ccc ".repeat(20));
+        help.paragraph(6, &[&word, sentence.trim_end(), &word.repeat(9), "end"].join(" "));
+        let lines: Vec<&str> = help.text.lines().collect();
+        let spoken: Vec<&str> =
+            lines.iter().map(|line| line.strip_prefix("      ").unwrap()).collect();
+        assert_eq!(spoken.join(" ").split(' ').count(), 1 + 60 + 1 + 1);
+        assert!(spoken.iter().all(|line| line.trim() == *line));
+        let next = |at: usize| spoken[at + 1].split(' ').next().unwrap().len();
+        for (at, line) in spoken.iter().enumerate().take(3) {
+            assert!(line.len() + 6 <= WIDTH, "{line}");
+            assert!(line.len() + 6 + 1 + next(at) > WIDTH, "{line} has room");
+        }
+    }
+}

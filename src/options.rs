@@ -1,0 +1,426 @@
+//! The options, in one table. What can be typed, what variables of the environment can say instead,
+//! both helps, the man page, the completions and README follow from it.
+
+/// An option. To add one: a row in [`GROUPS`], a line in `arguments.rs` that reads it, a row in
+/// README. Tests tell what is missing.
+#[derive(Debug)]
+pub struct Row {
+    /// How it is typed in short, `-q`; empty if it has no letter.
+    pub short: &'static str,
+    /// How it is typed, `--quiet`.
+    pub name: &'static str,
+    /// What follows it, `FILE`; empty if nothing does. `FILE` and `DIR` are completed as such.
+    pub value: &'static str,
+    /// What the value can be, if that is one of a few words.
+    pub words: &'static [&'static str],
+    /// It can be given more than once.
+    pub repeatable: bool,
+    /// A variable of the environment can say it: it has a meaning beyond one call.
+    pub lasting: bool,
+    /// What it does, in the rest of one line of `-h`.
+    pub meaning: &'static str,
+    /// The same in a sentence or two: what `--help`, the man page and README say.
+    pub text: &'static str,
+}
+
+/// What a row has that does not say otherwise.
+const OPTION: Row = Row {
+    short: "",
+    name: "",
+    value: "",
+    words: &[],
+    repeatable: false,
+    lasting: true,
+    meaning: "",
+    text: "",
+};
+
+/// Options that belong together.
+#[derive(Debug)]
+pub struct Group {
+    /// Its heading.
+    pub title: &'static str,
+    /// In the order in which they are shown.
+    pub rows: &'static [Row],
+}
+
+/// What a variable's name begins with.
+pub const VARIABLE_PREFIX: &str = "RUSTY_TORRENT_";
+
+/// Every option.
+pub const GROUPS: &[Group] = &[
+    Group {
+        title: "what and where",
+        rows: &[
+            Row {
+                name: "--select-file",
+                value: "FILES",
+                lasting: false,
+                meaning: "fetch these files alone, by number: 1-3,8",
+                text: "Fetch these files alone, by their numbers in the torrent: 1-3,8.",
+                ..OPTION
+            },
+            Row {
+                name: "--select",
+                value: "GLOB",
+                repeatable: true,
+                lasting: false,
+                meaning: "fetch what has this name or path; repeatable",
+                text: "Fetch what has this name or path alone. May be repeated.",
+                ..OPTION
+            },
+            Row {
+                name: "--sequential",
+                meaning: "fetch from the first piece to the last",
+                text: "Fetch from the first piece to the last, as far as peers have them.",
+                ..OPTION
+            },
+            Row {
+                name: "--stdout",
+                lasting: false,
+                meaning: "write the file to standard output, in order",
+                text: "Write the file to standard output, verified and in order, and leave nothing \
+                       in DIR.",
+                ..OPTION
+            },
+            Row {
+                short: "-o",
+                name: "--output",
+                value: "-",
+                words: &["-"],
+                lasting: false,
+                meaning: "the same",
+                text: "The same as --stdout: it takes - alone, since DIR says where files go.",
+                ..OPTION
+            },
+            Row {
+                name: "--mirror",
+                value: "URL",
+                repeatable: true,
+                meaning: "an HTTP server that has the files; repeatable",
+                text: "An HTTP server that has the files (BEP 19), besides those that the torrent \
+                       names. May be repeated.",
+                ..OPTION
+            },
+            Row {
+                name: "--save-torrent",
+                meaning: "keep what a link is of as DIR/NAME.torrent",
+                text: "Keep what a magnet link is of as DIR/NAME.torrent.",
+                ..OPTION
+            },
+            Row {
+                name: "--no-sandbox",
+                meaning: "do not give up the right to write outside DIR",
+                text: "Do not give up the right to write outside DIR.",
+                ..OPTION
+            },
+        ],
+    },
+    Group {
+        title: "how much and how long",
+        rows: &[
+            Row {
+                name: "--max-peers",
+                value: "N",
+                meaning: "peers at once (50)",
+                text: "Peers at once, 1 to 500 (50).",
+                ..OPTION
+            },
+            Row {
+                name: "--max-memory",
+                value: "SIZE",
+                meaning: "memory it takes at most, 10M or more (32M)",
+                text: "Memory that it takes at most, 10M or more (32M).",
+                ..OPTION
+            },
+            Row {
+                name: "--min-free",
+                value: "SIZE",
+                meaning: "leave at least SIZE free on the disk (0)",
+                text: "Leave at least SIZE free on the disk: stop rather than take more (0).",
+                ..OPTION
+            },
+            Row {
+                name: "--max-download-limit",
+                value: "RATE",
+                meaning: "bytes a second from everybody (0: no limit)",
+                text: "Bytes a second that are taken from all peers and mirrors together \
+                       (0: no limit).",
+                ..OPTION
+            },
+            Row {
+                short: "-u",
+                name: "--max-upload-limit",
+                value: "RATE",
+                meaning: "bytes a second to all peers (0: no limit)",
+                text: "Bytes a second that are sent to all peers together (0: no limit).",
+                ..OPTION
+            },
+            Row {
+                name: "--timeout",
+                value: "SECONDS",
+                meaning: "give up after so long with no piece (0: never)",
+                text: "Give up when no new piece was verified for so long (0: never).",
+                ..OPTION
+            },
+            Row {
+                name: "--metadata-timeout",
+                value: "SECONDS",
+                meaning: "give up asking what a link is of (0: never)",
+                text: "Give up when it is not known after so long what a magnet link is of \
+                       (0: never).",
+                ..OPTION
+            },
+        ],
+    },
+    Group {
+        title: "peers and ways to them",
+        rows: &[
+            Row {
+                name: "--peer",
+                value: "ADDR:PORT",
+                repeatable: true,
+                meaning: "a peer besides the trackers'; repeatable",
+                text: "A peer to try besides those that trackers name. May be repeated.",
+                ..OPTION
+            },
+            Row {
+                name: "--port",
+                value: "N",
+                meaning: "where peers can come, or the next port (6881)",
+                text: "The port that peers can come to, or the next free one; trackers are told \
+                       which (6881).",
+                ..OPTION
+            },
+            Row {
+                name: "--encryption",
+                value: "MODE",
+                words: &["prefer", "require", "off"],
+                meaning: "encrypt: prefer, require or off (prefer)",
+                text: "prefer: speak to each peer as it answers, encrypted or not; require: \
+                       encrypted only; off: never (prefer).",
+                ..OPTION
+            },
+            Row {
+                short: "-4",
+                name: "--ipv4",
+                meaning: "use IPv4 alone",
+                text: "Use IPv4 alone.",
+                ..OPTION
+            },
+            Row {
+                short: "-6",
+                name: "--ipv6",
+                meaning: "use IPv6 alone",
+                text: "Use IPv6 alone.",
+                ..OPTION
+            },
+            Row {
+                name: "--interface",
+                value: "NAME",
+                meaning: "use this interface, or this address, alone",
+                text: "Everything leaves by this interface, or from this address of the machine, \
+                       and peers come there alone.",
+                ..OPTION
+            },
+            Row {
+                name: "--proxy",
+                value: "URL",
+                meaning: "go through a proxy: socks5:// or http://",
+                text: "Everything goes through a proxy: socks5://[NAME:PASSWORD@]HOST:PORT, or \
+                       http://… without peers.",
+                ..OPTION
+            },
+            Row {
+                name: "--no-dht",
+                meaning: "do not look for peers in the DHT",
+                text: "Do not look for peers in the DHT.",
+                ..OPTION
+            },
+            Row {
+                name: "--dht-file",
+                value: "FILE",
+                meaning: "remember nodes of the DHT from run to run",
+                text: "Remember nodes of the DHT in FILE, from run to run.",
+                ..OPTION
+            },
+            Row {
+                name: "--dht-node",
+                value: "HOST:PORT",
+                repeatable: true,
+                meaning: "begin in the DHT there; repeatable",
+                text: "A node of the DHT to begin at, instead of those that everybody knows. May \
+                       be repeated.",
+                ..OPTION
+            },
+            Row {
+                name: "--no-lsd",
+                meaning: "do not look for peers on the local network",
+                text: "Do not look for peers on the local network.",
+                ..OPTION
+            },
+        ],
+    },
+    Group {
+        title: "seeding",
+        rows: &[
+            Row {
+                name: "--seed",
+                meaning: "stay and give to others until it is stopped",
+                text: "Stay and give to others until it is stopped.",
+                ..OPTION
+            },
+            Row {
+                name: "--seed-time",
+                value: "MINUTES",
+                meaning: "stay for so long once everything is there",
+                text: "Stay for so long once everything is there.",
+                ..OPTION
+            },
+            Row {
+                name: "--seed-ratio",
+                value: "X",
+                meaning: "stay until X times the size was sent",
+                text: "Stay until X times the torrent's size was sent.",
+                ..OPTION
+            },
+        ],
+    },
+    Group {
+        title: "what is said",
+        rows: &[
+            Row {
+                short: "-q",
+                name: "--quiet",
+                meaning: "say nothing but errors",
+                text: "Say nothing but errors.",
+                ..OPTION
+            },
+            Row {
+                short: "-v",
+                name: "--verbose",
+                repeatable: true,
+                meaning: "say more; -vv tells of every peer",
+                text: "Say more; -vv tells of every peer, -vvv of every piece.",
+                ..OPTION
+            },
+            Row {
+                short: "-l",
+                name: "--log",
+                value: "FILE",
+                meaning: "write a log to FILE as well, fuller with -v",
+                text: "Append a log to FILE as well; -v makes it fuller.",
+                ..OPTION
+            },
+            Row {
+                short: "-h",
+                name: "--help",
+                lasting: false,
+                meaning: "print this; --help prints more",
+                text: "-h prints a short help, --help a long one.",
+                ..OPTION
+            },
+            Row {
+                short: "-V",
+                name: "--version",
+                lasting: false,
+                meaning: "print the version",
+                text: "Print the version.",
+                ..OPTION
+            },
+        ],
+    },
+];
+
+/// Every option, without the headings.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    GROUPS.iter().flat_map(|group| group.rows)
+}
+
+/// The row of an option, found when the program is built: one that is not there does not compile.
+pub const fn row(name: &str) -> &'static Row {
+    let mut groups = GROUPS;
+    while let [group, others @ ..] = groups {
+        let mut rows = group.rows;
+        while let [row, others @ ..] = rows {
+            if is_same(row.name.as_bytes(), name.as_bytes()) {
+                return row;
+            }
+            rows = others;
+        }
+        groups = others;
+    }
+    unreachable!()
+}
+
+const fn is_same(mut one: &[u8], mut other: &[u8]) -> bool {
+    while let ([first, rest @ ..], [second, others @ ..]) = (one, other) {
+        if *first != *second {
+            return false;
+        }
+        (one, other) = (rest, others);
+    }
+    one.is_empty() && other.is_empty()
+}
+
+impl Row {
+    /// How it is typed, with its value: `-l, --log FILE`.
+    pub fn usage(&self) -> String {
+        let comma = if self.short.is_empty() { "" } else { ", " };
+        let space = if self.value.is_empty() { "" } else { " " };
+        [self.short, comma, self.name, space, self.value].concat()
+    }
+
+    /// The variable that can say it, if one can: `RUSTY_TORRENT_MAX_PEERS`.
+    pub fn variable(&self) -> Option<String> {
+        let name = self.name.trim_start_matches('-');
+        let name = || VARIABLE_PREFIX.to_owned() + &name.to_ascii_uppercase().replace('-', "_");
+        self.lasting.then(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_of_the_right_kind_and_each_is_there_once() {
+        let mut seen = HashSet::new();
+        for row in rows() {
+            let name = row.name.strip_prefix("--").unwrap();
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+            assert!(seen.insert(row.name), "{} is there twice", row.name);
+            if !row.short.is_empty() {
+                assert!(row.short.len() == 2 && row.short.starts_with('-'), "{}", row.short);
+                assert!(seen.insert(row.short), "{} is there twice", row.short);
+            }
+            assert!(row.words.is_empty() || !row.value.is_empty(), "{}", row.name);
+            assert_eq!(self::row(row.name).name, row.name);
+        }
+    }
+
+    #[test]
+    fn every_option_says_what_it_does() {
+        for row in rows() {
+            assert!(row.usage().len() <= 30, "{} takes too much of a line", row.usage());
+            assert!((1..=46).contains(&row.meaning.len()), "{}: {}", row.name, row.meaning);
+            assert!(!row.meaning.ends_with('.'), "{}: {}", row.name, row.meaning);
+            assert!(row.text.ends_with('.'), "{}: {}", row.name, row.text);
+        }
+    }
+
+    #[test]
+    fn a_row_is_shown_as_it_is_typed_and_has_its_variable() {
+        let cases = [
+            ("--log", "-l, --log FILE", Some("RUSTY_TORRENT_LOG")),
+            ("--max-peers", "--max-peers N", Some("RUSTY_TORRENT_MAX_PEERS")),
+            ("--quiet", "-q, --quiet", Some("RUSTY_TORRENT_QUIET")),
+            ("--version", "-V, --version", None),
+        ];
+        for (name, usage, variable) in cases {
+            assert_eq!(row(name).usage(), usage);
+            assert_eq!(row(name).variable().as_deref(), variable);
+        }
+    }
+}
