@@ -106,6 +106,8 @@ pub struct Arguments {
     pub metadata_patience: Option<Duration>,
     /// Keep what a link is of.
     pub save_torrent: bool,
+    /// Rights that nothing that is made has, as Unix numbers them.
+    pub umask: Option<u32>,
     /// Give up the right to write elsewhere.
     pub sandbox: bool,
     /// Variables that look as if they were meant for this program, but say nothing to it.
@@ -161,6 +163,7 @@ pub fn parse(
     let seed_ratio = given.value(row!("--seed-ratio"), amount)?;
     let patience = given.value(row!("--timeout"), seconds)?.flatten();
     let metadata_patience = given.value(row!("--metadata-timeout"), seconds)?.flatten();
+    let umask = given.value(row!("--umask"), umask)?;
     // Flags come after values, or letters of a value could be taken for them.
     let (quiet, verbosity) = loudness(&mut given)?;
     let families = families(&mut given)?;
@@ -199,6 +202,7 @@ pub fn parse(
         patience,
         metadata_patience,
         save_torrent: given.flag(row!("--save-torrent"))?,
+        umask,
         sandbox: !given.flag(row!("--no-sandbox"))?,
         strange_variables: given.strange_variables(),
     };
@@ -459,6 +463,12 @@ fn port(text: &str) -> Result<u16, &'static str> {
     text.parse().ok().filter(|port| *port > 0).ok_or("1 to 65535")
 }
 
+fn umask(text: &str) -> Result<u32, &'static str> {
+    let octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    let mask = u32::from_str_radix(text, 8).ok().filter(|mask| octal && *mask <= 0o777);
+    mask.ok_or("0 to 777, octal")
+}
+
 fn seconds(text: &str) -> Result<Option<Duration>, &'static str> {
     match text.parse() {
         Ok(0) => Ok(None),
@@ -565,7 +575,7 @@ mod tests {
     #[test]
     fn every_option_is_understood() {
         let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
-                    --max-memory 11M --min-free 2G --timeout 9 --no-sandbox \
+                    --max-memory 11M --min-free 2G --timeout 9 --umask 027 --no-sandbox \
                     --metadata-timeout 7 --save-torrent --no-lsd --no-dht --dht-file n \
                     --dht-node a:1 -6 --interface=eth0 --encryption require \
                     --mirror=http://a.example?a=b --mirror=HTTP://b.example/x%20y \
@@ -603,6 +613,7 @@ mod tests {
             patience: Some(Duration::from_secs(9)),
             metadata_patience: Some(Duration::from_secs(7)),
             save_torrent: true,
+            umask: Some(0o27),
             sandbox: false,
             strange_variables: Vec::new(),
         };
@@ -618,6 +629,7 @@ mod tests {
         assert_eq!((arguments.peers_max, arguments.port), (PEERS_DEFAULT, None));
         assert_eq!(arguments.seeding, None);
         assert_eq!((arguments.patience, arguments.verbosity), (None, 0));
+        assert_eq!(arguments.umask, None);
         assert_eq!((arguments.families, arguments.interface), (Families::Both, None));
         assert_eq!(arguments.proxy, None);
         assert!(!arguments.sequential && !arguments.stdout);
@@ -707,6 +719,11 @@ mod tests {
             ("--select-file 0 a", "--select-file takes numbers"),
             ("--select-file some a", "1-3,8"),
             ("--select", "--select"),
+            ("--umask 8 a", "--umask takes 0 to 777, octal"),
+            ("--umask 1000 a", "--umask takes"),
+            ("--umask +22 a", "--umask takes"),
+            ("--umask= a", "--umask takes"),
+            ("--umask u=rwx a", "--umask takes"),
             ("--timeout soon a", "--timeout"),
             ("--timeout -1 a", "--timeout"),
         ];

@@ -10,6 +10,8 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use log::{LevelFilter, info, warn};
+use rustix::fs::Mode;
+use rustix::process::umask;
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
 use crate::arguments::{Arguments, Command, in_units, parse};
@@ -99,6 +101,9 @@ fn print(text: &str) -> Result<(), Fatal> {
 // ---- the run -----------------------------------------------------------------------------------
 
 fn fetch(arguments: &Arguments) -> Status {
+    if let Some(mask) = arguments.umask {
+        umask(Mode::from_raw_mode(mask));
+    }
     let screen = Screen::new(arguments.quiet);
     let done = start_log(arguments, &screen).and_then(|()| fetch_with(arguments, &screen));
     screen.clear();

@@ -109,6 +109,14 @@ pub const GROUPS: &[Group] = &[
                 ..OPTION
             },
             Row {
+                name: "--umask",
+                value: "MODE",
+                meaning: "make files without these rights, e.g. 027",
+                text: "Make files and directories without the rights of this octal MODE, as umask \
+                       does in a shell: with 027 others can't read them (as it was started).",
+                ..OPTION
+            },
+            Row {
                 name: "--no-sandbox",
                 meaning: "do not give up the right to write outside DIR",
                 text: "Do not give up the right to write outside DIR.",

@@ -4,6 +4,8 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -58,13 +60,14 @@ fn help_and_version_are_answers_and_go_to_standard_output() {
 fn what_can_not_be_understood_is_named_and_nothing_is_done() {
     let case = Case::new(small("bad options"));
     let (file, out) = (shown(&case.file), shown(&case.out));
-    let lines: [&[&str]; 9] = [
+    let lines: [&[&str]; 10] = [
         &["--frobnicate"],
         &["-x"],
         &["--max-peers", "0"],
         &["--max-peers", "501"],
         &["--port", "65536"],
         &["--timeout", "soon"],
+        &["--umask", "888"],
         &["--peer", "127.0.0.1"],
         &["--peer", "127.0.0.1:0"],
         &["one too many"],
@@ -193,6 +196,27 @@ fn a_log_that_can_not_be_written_ends_it_before_it_begins() {
     outcome.assert_status(16);
     assert!(outcome.stderr.contains(&log), "{outcome:#?}");
     assert_eq!(peer.record().connections, 0);
+}
+
+#[test]
+fn what_is_made_has_the_rights_that_were_asked_for() {
+    for (mask, file_mode, directory_mode) in
+        [("022", 0o644, 0o755), ("2", 0o664, 0o775), ("0077", 0o600, 0o700), ("0", 0o666, 0o777)]
+    {
+        let files = [file("a", 40_000), file("b/c", 40_000)];
+        let case = Case::new(Torrent::multi(&format!("mask {mask}"), &files, PIECE));
+        let peer = Peer::honest(&case.torrent.payload);
+        let log = case.join("log");
+        case.complete(&[&peer], &["--umask", mask, "--log", &shown(&log)]);
+        let place = case.place();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for file in [&log, &place.join("a"), &place.join("b/c")] {
+            assert_eq!(mode(file), file_mode, "{}, {mask}", file.display());
+        }
+        for directory in [&case.out, &place, &place.join("b")] {
+            assert_eq!(mode(directory), directory_mode, "{}, {mask}", directory.display());
+        }
+    }
 }
 
 // ---- giving up ---------------------------------------------------------------------------------
