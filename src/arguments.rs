@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::completions::Shell;
 use crate::engine::coordinator::Seeding;
 use crate::error::Fatal;
 use crate::limits::{
@@ -32,6 +33,10 @@ pub enum Command {
     Help,
     /// Print a long one.
     LongHelp,
+    /// Print the man page.
+    Manual,
+    /// Print completions.
+    Completions(Shell),
     /// Print the version.
     Version,
     /// Download something.
@@ -137,6 +142,12 @@ pub fn parse(
     }
     if given.is_typed(row!("--version")) {
         return Ok(Command::Version);
+    }
+    if given.is_typed(row!("--manual")) {
+        return Ok(Command::Manual);
+    }
+    if let Some(shell) = given.value(row!("--completions"), shell)? {
+        return Ok(Command::Completions(shell));
     }
     let log = given.path(row!("--log"))?;
     let numbers = given.value(row!("--select-file"), Wish::read_numbers)?.unwrap_or_default();
@@ -538,6 +549,15 @@ fn mirror(text: &str) -> Result<String, &'static str> {
     mirror_url(text).ok_or(spoken)
 }
 
+fn shell(text: &str) -> Result<Shell, &'static str> {
+    match text {
+        "bash" => Ok(Shell::Bash),
+        "zsh" => Ok(Shell::Zsh),
+        "fish" => Ok(Shell::Fish),
+        _ => Err("bash, zsh or fish"),
+    }
+}
+
 fn encryption(text: &str) -> Result<Encryption, &'static str> {
     match text {
         "prefer" => Ok(Encryption::Prefer),
@@ -719,6 +739,8 @@ mod tests {
             ("--select-file 0 a", "--select-file takes numbers"),
             ("--select-file some a", "1-3,8"),
             ("--select", "--select"),
+            ("--completions csh", "--completions takes bash, zsh or fish"),
+            ("--completions", "--completions needs a value: SHELL"),
             ("--umask 8 a", "--umask takes 0 to 777, octal"),
             ("--umask 1000 a", "--umask takes"),
             ("--umask +22 a", "--umask takes"),
@@ -748,6 +770,16 @@ mod tests {
                         (with(&format!("{variable}=\u{1}"), "x"), typed(&format!("{line} x")));
                     assert_eq!(of_variable.is_err(), of_name.is_err(), "{variable}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_can_be_each_of_its_words_and_no_other() {
+        for row in rows().filter(|row| !row.words.is_empty()) {
+            for word in row.words {
+                assert!(typed(&format!("{} {word} x", row.name)).is_ok(), "{word}");
+                assert!(typed(&format!("{} {word}s x", row.name)).is_err(), "{word}s");
             }
         }
     }

@@ -15,6 +15,7 @@ use rustix::process::umask;
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
 use crate::arguments::{Arguments, Command, in_units, parse};
+use crate::completions::completions;
 use crate::engine::download::{Options, Report, download};
 use crate::engine::metadata::{self, Effort};
 use crate::engine::outside::{Directions, Outside};
@@ -24,6 +25,7 @@ use crate::limits::{
     INQUIRIES_MAX, MAGNET_LENGTH_MAX_BYTES, METADATA_MAX_BYTES, METADATA_ROOM_MIN_BYTES,
     MIRRORS_MAX, NAME_LENGTH_MAX_BYTES, PEERS_DEFAULT, TORRENT_LENGTH_MAX_BYTES,
 };
+use crate::manual::manual;
 use crate::policy::memory::{self, Needs, Plan};
 use crate::policy::selection::{Selection, Wish};
 use crate::progress::{Screen, span};
@@ -48,6 +50,8 @@ pub fn run(
     let done = match parse(arguments, variables) {
         Ok(Command::Help) => print(&help::short()),
         Ok(Command::LongHelp) => print(&help::long()),
+        Ok(Command::Manual) => print(&manual()),
+        Ok(Command::Completions(shell)) => print(&completions(shell)),
         Ok(Command::Version) => print(concat!("rusty_torrent ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Download(arguments)) => return fetch(&arguments),
         Err(_) if nothing_typed => {

@@ -29,6 +29,20 @@ pub const ENVIRONMENT: &[&str] = &[
     "http_proxy, https_proxy and all_proxy are honoured for trackers and mirrors.",
 ];
 
+/// What lies beside the files, meanwhile.
+pub const FILES: &str = "While it downloads, DIR/.NAME.rusty_torrent tells another run what was \
+    verified. It saves time alone, and goes when everything is there.";
+
+/// What can be typed, and what it does.
+pub const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "rusty_torrent debian.iso.torrent /srv/images",
+        "Download to /srv/images/debian.iso, and exit.",
+    ),
+    ("rusty_torrent --timeout 600 'magnet:?xt=...'", "Give up after ten minutes without a piece."),
+    ("rusty_torrent -u 1M --seed-ratio 2 x.torrent", "Stay until twice the size was sent, slowly."),
+];
+
 /// What `-h` prints: an option a line.
 pub fn short() -> String {
     let mut help = Help::begin();
@@ -59,6 +73,13 @@ pub fn long() -> String {
     help.heading("environment");
     for paragraph in ENVIRONMENT {
         help.paragraph(2, paragraph);
+    }
+    help.heading("files");
+    help.paragraph(2, FILES);
+    help.heading("examples");
+    for (command, meaning) in EXAMPLES {
+        help.row(2, command, 0, "");
+        help.paragraph(6, meaning);
     }
     help.end()
 }

@@ -4,7 +4,7 @@
 //! those named before it; a test holds this true.
 //!
 //! ```text
-//! 5  progress options arguments ways help cli main  what is shown, what was typed, the exit status
+//! 5  progress options help manual completions arguments ways cli main  what is shown and typed, the exit status
 //! 4  engine/                threads: event, resolve, hops, agent, announcer, local, dht, discovery, listener,
 //!                           greeter, outside, aside, recheck, chunk, upload, session, webseed, outlet, recorder, writer, pool,
 //!                           coordinator, metadata, download
@@ -23,10 +23,12 @@
 pub mod arguments;
 pub mod bitfield;
 pub mod cli;
+pub mod completions;
 pub mod engine;
 pub mod error;
 pub mod help;
 pub mod limits;
+pub mod manual;
 pub mod options;
 pub mod order;
 pub mod policy;

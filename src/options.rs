@@ -236,7 +236,7 @@ pub const GROUPS: &[Group] = &[
                 value: "URL",
                 meaning: "go through a proxy: socks5:// or http://",
                 text: "Everything goes through a proxy: socks5://[NAME:PASSWORD@]HOST:PORT, or \
-                       http://… without peers.",
+                       http://HOST:PORT without peers.",
                 ..OPTION
             },
             Row {
@@ -320,12 +320,34 @@ pub const GROUPS: &[Group] = &[
                 text: "Append a log to FILE as well; -v makes it fuller.",
                 ..OPTION
             },
+        ],
+    },
+    Group {
+        title: "about itself",
+        rows: &[
             Row {
                 short: "-h",
                 name: "--help",
                 lasting: false,
                 meaning: "print this; --help prints more",
                 text: "-h prints a short help, --help a long one.",
+                ..OPTION
+            },
+            Row {
+                name: "--manual",
+                lasting: false,
+                meaning: "print a page for man",
+                text: "Print a page for man, in roff.",
+                ..OPTION
+            },
+            Row {
+                name: "--completions",
+                value: "SHELL",
+                words: &["bash", "zsh", "fish"],
+                lasting: false,
+                meaning: "print what lets bash, zsh or fish complete",
+                text: "Print a script that lets a shell complete options and files: bash, zsh or \
+                       fish.",
                 ..OPTION
             },
             Row {
@@ -414,7 +436,7 @@ mod tests {
             assert!(row.usage().len() <= 30, "{} takes too much of a line", row.usage());
             assert!((1..=46).contains(&row.meaning.len()), "{}: {}", row.name, row.meaning);
             assert!(!row.meaning.ends_with('.'), "{}: {}", row.name, row.meaning);
-            assert!(row.text.ends_with('.'), "{}: {}", row.name, row.text);
+            assert!(row.text.ends_with('.') && row.text.is_ascii(), "{}: {}", row.name, row.text);
         }
     }
 
