@@ -7,7 +7,7 @@
 //! 5  progress options help manual completions arguments ways cli main  what is shown and typed, the exit status
 //! 4  engine/                threads: event, resolve, hops, agent, announcer, local, dht, discovery, listener,
 //!                           greeter, outside, aside, recheck, chunk, upload, session, webseed, outlet, recorder, writer, pool,
-//!                           coordinator, metadata, download
+//!                           coordinator, metadata, watch, download
 //! 3  system/                walls to the OS: buffer, route, link, signals, allowance, storage, resume,
 //!                           sandbox
 //! 2  policy/                decisions, no I/O, time passed in: selection, memory, rate, bucket, noise, choker,

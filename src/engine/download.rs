@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, bounded};
 use log::{debug, info, warn};
 
 use crate::bitfield::Bitfield;
@@ -24,12 +22,12 @@ use crate::engine::recheck::{Found, Search, recheck};
 use crate::engine::recorder::{Desk, Recorder};
 use crate::engine::session::{Permit, Shared};
 use crate::engine::upload::Uploads;
+use crate::engine::watch::watch;
 use crate::engine::webseed::{Site, WebSeeds};
 use crate::engine::{pool, writer};
 use crate::error::Fatal;
 use crate::limits::{
-    DESCRIPTORS_DHT_MAX, DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, JOBS_MAX,
-    MIRROR_WORKERS_MAX, RECHECK_STACK_BYTES, TICK_MS,
+    DESCRIPTORS_DHT_MAX, DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, JOBS_MAX, MIRROR_WORKERS_MAX,
 };
 use crate::policy::encryption::Encryption;
 use crate::policy::memory::Plan;
@@ -217,37 +215,12 @@ fn check(
     signals: &Receiver<()>,
     show: &mut dyn FnMut(&Progress),
 ) -> Result<Found, Fatal> {
-    let (stop, looked) = (AtomicBool::new(false), AtomicU64::new(0));
-    let threads = options.plan.checkers;
-    let total = metainfo.geometry.total();
-    let (done, finished) = bounded(1);
-    let had = thread::scope(|scope| {
-        let search = thread::Builder::new().name("check".into()).stack_size(RECHECK_STACK_BYTES);
-        let search = search.spawn_scoped(scope, || {
-            let hashes = |piece| *metainfo.piece_hash(piece);
-            let (dir, geometry) = (&options.dir, metainfo.geometry);
-            let (stop, progress) = (&stop, &looked);
-            let search = Search { dir, layout, geometry, wanted, record, threads, stop, progress };
-            let _room = done.send(recheck(&search, hashes));
-        });
-        search.map_err(|error| Fatal::System("start a thread", error))?;
-        loop {
-            select! {
-                recv(finished) -> had => {
-                    let lost = || Fatal::System("check", std::io::Error::other("a thread died"));
-                    return had.map_err(|_| lost())?;
-                }
-                recv(signals) -> _ => stop.store(true, Ordering::Relaxed),
-                default(Duration::from_millis(u64::from(TICK_MS))) => {
-                    show(&Progress::Checking { looked: looked.load(Ordering::Relaxed), total });
-                }
-            }
-        }
-    })?;
-    if stop.load(Ordering::Relaxed) {
-        return Err(Fatal::Stopped("stopped while checking what is there".to_owned()));
-    }
-    Ok(had)
+    let (dir, geometry, threads) = (&options.dir, metainfo.geometry, options.plan.checkers);
+    let stopped = "stopped while checking what is there";
+    watch(geometry.total(), stopped, signals, show, |stop, progress| {
+        let search = Search { dir, layout, geometry, wanted, record, threads, stop, progress };
+        recheck(&search, |piece| *metainfo.piece_hash(piece))
+    })
 }
 
 /// A piece that is all padding is zeros, and was found so; one whose hash says otherwise can't be

@@ -22,5 +22,6 @@ pub mod recorder;
 mod resolve;
 pub mod session;
 pub mod upload;
+mod watch;
 pub mod webseed;
 pub mod writer;
