@@ -16,7 +16,7 @@
 //!                           reach, nonces, tokens, answers, peer_store, routing, lookup, dht
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, url, web_seed, lsd, magnet, metainfo,
 //!                           handshake, message, extension, metadata, tracker, tracker_http, tracker_udp,
-//!                           exchange, resume, mse, node_id, krpc, node_file, socks
+//!                           exchange, resume, mse, node_id, krpc, node_file, socks, creation
 //! 0  limits units bitfield order text error stopwatch
 //! ```
 

@@ -30,6 +30,14 @@ pub const NAME_LENGTH_MAX_BYTES: usize = 255;
 pub const PATH_LENGTH_MAX_BYTES: usize = 3072;
 /// The longest piece. Real torrents end at 64 MiB; offsets in a piece must fit a `u32`.
 pub const PIECE_LENGTH_MAX_BYTES: u32 = 1 << 30;
+/// The shortest piece of a torrent that is made. Blocks have as many bytes, in every client.
+pub const PIECE_LENGTH_MADE_MIN_BYTES: u32 = BLOCK_LENGTH;
+/// The longest one: as long as any that is found in the wild.
+pub const PIECE_LENGTH_MADE_MAX_BYTES: u32 = 64 << 20;
+/// The longest one that is chosen where nobody said how long: some clients keep a piece in memory.
+pub const PIECE_LENGTH_DEFAULT_MAX_BYTES: u32 = 16 << 20;
+/// Pieces that there are then, unless that would make them too short or too long.
+pub const PIECES_DEFAULT_MAX: u64 = 2_048;
 /// Bytes of a whole torrent: what a file offset can say.
 pub const TOTAL_LENGTH_MAX_BYTES: u64 = i64::MAX as u64;
 /// Tracker tiers that are kept.

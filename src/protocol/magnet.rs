@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use crate::limits::{MAGNET_PEERS_MAX, MAGNET_WEB_SEEDS_MAX, SELECTIONS_MAX, TRACKERS_MAX};
-use crate::protocol::url::is_usable;
+use crate::protocol::url::{is_usable, percent_encode};
 use crate::units::InfoHash;
 
 const SCHEME: &str = "magnet:?";
@@ -90,6 +90,24 @@ impl Magnet {
             (None, false) => return Err("it names no torrent: xt=urn:btih:… is missing".into()),
         };
         Ok(magnet)
+    }
+
+    /// The link of a torrent, as everybody reads it.
+    pub fn link(
+        info_hash: InfoHash,
+        name: &str,
+        trackers: &[String],
+        web_seeds: &[String],
+    ) -> String {
+        let mut link = format!("{SCHEME}xt={V1}{info_hash}");
+        let names = [("dn", name)];
+        let trackers = trackers.iter().map(|url| ("tr", url.as_str()));
+        let web_seeds = web_seeds.iter().map(|url| ("ws", url.as_str()));
+        for (key, value) in names.into_iter().chain(trackers).chain(web_seeds) {
+            link.push_str(&format!("&{key}="));
+            percent_encode(value.as_bytes(), &mut link);
+        }
+        link
     }
 }
 
@@ -240,6 +258,21 @@ mod tests {
         assert_eq!(magnet.selected, [0..=0, 2..=2, 4..=8]);
         let bare = of("");
         assert!(bare.name.is_none() && bare.tiers.is_empty() && bare.selected.is_empty());
+    }
+
+    #[test]
+    fn a_link_that_is_made_says_what_it_was_made_of() {
+        let trackers = ["http://a/x?y=1&z=%20+", "udp://b:1"].map(str::to_owned);
+        let web_seeds = ["http://c/d e/\u{fc}".replace(' ', "%20")];
+        let link = Magnet::link(HASH, "a+b &\u{fc}%=", &trackers, &web_seeds);
+        assert!(link.starts_with("magnet:?xt=urn:btih:0123456789abcdef"), "{link}");
+        assert!(link.bytes().all(|byte| byte.is_ascii_graphic()), "{link}");
+        let magnet = Magnet::parse(&link).unwrap();
+        assert_eq!((magnet.info_hash, magnet.name.as_deref()), (HASH, Some("a+b &\u{fc}%=")));
+        assert_eq!(magnet.tiers, trackers.map(|url| vec![url]));
+        assert_eq!(magnet.web_seeds, web_seeds);
+        let bare = Magnet::link(HASH, "x", &[], &[]);
+        assert_eq!(bare, format!("magnet:?xt=urn:btih:{}&dn=x", HEX.to_lowercase()));
     }
 
     #[test]

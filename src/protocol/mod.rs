@@ -1,6 +1,7 @@
 //! Bytes to values and back: what files, trackers and peers say. No room here does I/O.
 
 pub mod bencode;
+pub mod creation;
 pub mod exchange;
 pub mod extension;
 pub mod handshake;
