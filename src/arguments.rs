@@ -10,11 +10,13 @@ use crate::engine::coordinator::Seeding;
 use crate::error::Fatal;
 use crate::limits::{
     DHT_ENTRIES_MAX, MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, MIRRORS_MAX, PEERS_DEFAULT, PEERS_MAX,
-    RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX, SELECTIONS_MAX,
+    RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX, SELECTIONS_MAX, TIERS_MAX,
 };
 use crate::options::{Row, VARIABLE_PREFIX, row, rows};
 use crate::policy::encryption::Encryption;
 use crate::policy::selection::Wish;
+use crate::protocol::creation::check_piece_length;
+use crate::protocol::url::{has_host, is_usable};
 use crate::protocol::web_seed::mirror_url;
 use crate::system::route::Families;
 use crate::text::Foreign;
@@ -41,6 +43,31 @@ pub enum Command {
     Version,
     /// Download something.
     Download(Box<Arguments>),
+    /// Make a torrent.
+    Create(Box<Making>),
+}
+
+/// What a torrent is to be made of.
+#[derive(Debug, PartialEq, Default)]
+pub struct Making {
+    /// A file or a directory.
+    pub path: PathBuf,
+    /// The torrent file: `-` for standard output, `None` for one of the path's name, here.
+    pub torrent: Option<PathBuf>,
+    /// Trackers, each a tier of its own.
+    pub trackers: Vec<String>,
+    /// Web servers that have it.
+    pub web_seeds: Vec<String>,
+    /// Peers may come from the trackers alone.
+    pub private: bool,
+    /// Bytes of a piece.
+    pub piece_length: Option<u32>,
+    /// Say nothing but errors, and the info-hash.
+    pub quiet: bool,
+    /// How often more was wanted to be said.
+    pub verbosity: usize,
+    /// Where a log goes.
+    pub log: Option<PathBuf>,
 }
 
 /// A value that can turn out wrong later, and who said it.
@@ -150,6 +177,10 @@ pub fn parse(
         return Ok(Command::Completions(shell));
     }
     let log = given.path(row!("--log"))?;
+    if let Some(path) = given.path(row!("--create"))? {
+        let making = Making { path, log, ..Making::default() };
+        return making.read(given, names).map(Box::new).map(Command::Create);
+    }
     let numbers = given.value(row!("--select-file"), Wish::read_numbers)?.unwrap_or_default();
     let patterns = given.values(row!("--select"), pattern, SELECTIONS_MAX)?;
     let output = given.value(row!("--output"), output)?;
@@ -237,6 +268,32 @@ pub fn parse(
         return Err(Fatal::Usage(format!("one argument too many: {}", extra.to_string_lossy())));
     }
     Ok(Command::Download(Box::new(Arguments { torrent, dir, ..arguments })))
+}
+
+impl Making {
+    /// The same, with the rest of what was typed. Nothing about downloads goes with it.
+    fn read(self, mut given: Given, names: Vec<OsString>) -> Result<Self, Fatal> {
+        let trackers = given.values(row!("--tracker"), tracker, TIERS_MAX)?;
+        let web_seeds = given.values(row!("--web-seed"), web_seed, MIRRORS_MAX)?;
+        let piece_length = given.value(row!("--piece-length"), piece_length)?;
+        let private = given.flag(row!("--private"))?;
+        let (quiet, verbosity) = loudness(&mut given)?;
+        let mut free = given.typed.finish();
+        let is_option =
+            |name: &&OsString| *name != "-" && name.as_encoded_bytes().starts_with(b"-");
+        if let Some(other) = free.iter().find(is_option) {
+            let why = format!("{} does not go with --create", other.to_string_lossy());
+            return Err(Fatal::Usage(why));
+        }
+        free.extend(names);
+        let mut free = free.into_iter();
+        let torrent = free.next().map(PathBuf::from);
+        if let Some(extra) = free.next() {
+            let why = format!("one argument too many: {}", extra.to_string_lossy());
+            return Err(Fatal::Usage(why));
+        }
+        Ok(Self { torrent, trackers, web_seeds, private, piece_length, quiet, verbosity, ..self })
+    }
 }
 
 // ---- who says it -------------------------------------------------------------------------------
@@ -532,6 +589,25 @@ pub fn place(text: &str) -> Result<String, &'static str> {
     }
 }
 
+fn piece_length(text: &str) -> Result<u32, String> {
+    size(text).map_err(ToString::to_string).and_then(check_piece_length)
+}
+
+fn tracker(text: &str) -> Result<String, &'static str> {
+    let url = url_of(&["http://", "https://", "udp://"], text);
+    url.ok_or("a URL that begins with http://, https:// or udp:// and names a host")
+}
+
+fn web_seed(text: &str) -> Result<String, &'static str> {
+    let url = url_of(&["http://", "https://"], text);
+    url.ok_or("a URL that begins with http:// or https:// and names a host")
+}
+
+fn url_of(schemes: &[&str], text: &str) -> Option<String> {
+    let is_spoken = schemes.iter().any(|scheme| text.starts_with(scheme));
+    (is_spoken && is_usable(text) && has_host(text)).then(|| text.to_owned())
+}
+
 fn pattern(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
@@ -660,6 +736,28 @@ mod tests {
     }
 
     #[test]
+    fn a_torrent_can_be_made_of_what_is_named() {
+        let line = "--create a -q --tracker http://t/a?b=c --tracker=udp://u:1/x --private \
+                    --web-seed https://w/d/ --piece-length 1M -l out.log -v -- -";
+        let expected = Making {
+            path: "a".into(),
+            torrent: Some("-".into()),
+            trackers: vec!["http://t/a?b=c".to_owned(), "udp://u:1/x".to_owned()],
+            web_seeds: vec!["https://w/d/".to_owned()],
+            private: true,
+            piece_length: Some(1 << 20),
+            quiet: true,
+            verbosity: 1,
+            log: Some("out.log".into()),
+        };
+        assert_eq!(typed(line).unwrap(), Command::Create(Box::new(expected)));
+        let bare = Making { path: "a".into(), ..Making::default() };
+        assert_eq!(typed("--create a").unwrap(), Command::Create(Box::new(bare)));
+        let to_output = typed("--create a -").unwrap();
+        assert!(matches!(to_output, Command::Create(making) if making.torrent == Some("-".into())));
+    }
+
+    #[test]
     fn sizes_are_numbers_with_a_letter() {
         let cases = [
             ("0", Some(0)),
@@ -746,6 +844,17 @@ mod tests {
             ("--umask +22 a", "--umask takes"),
             ("--umask= a", "--umask takes"),
             ("--umask u=rwx a", "--umask takes"),
+            ("--create", "--create"),
+            ("--create a b c", "too many: c"),
+            ("--create a --port 1", "--port does not go with --create"),
+            ("--create a -x", "-x does not go"),
+            ("--create a --piece-length 1G", "from 16.0 KiB to 64.0 MiB"),
+            ("--create a --piece-length 100K", "power of two"),
+            ("--create a --piece-length much", "--piece-length takes"),
+            ("--create a --tracker ftp://a/", "--tracker takes"),
+            ("--create a --tracker http://", "--tracker takes"),
+            ("--create a --web-seed udp://a:1", "--web-seed takes"),
+            ("--tracker http://a/ a", "--tracker"),
             ("--timeout soon a", "--timeout"),
             ("--timeout -1 a", "--timeout"),
         ];

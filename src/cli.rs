@@ -14,8 +14,9 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
-use crate::arguments::{Arguments, Command, in_units, parse};
+use crate::arguments::{Arguments, Command, Making, in_units, parse};
 use crate::completions::completions;
+use crate::create::create;
 use crate::engine::download::{Options, Report, download};
 use crate::engine::metadata::{self, Effort};
 use crate::engine::outside::{Directions, Outside};
@@ -54,6 +55,7 @@ pub fn run(
         Ok(Command::Completions(shell)) => print(&completions(shell)),
         Ok(Command::Version) => print(concat!("rusty_torrent ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Download(arguments)) => return fetch(&arguments),
+        Ok(Command::Create(making)) => return make(&making),
         Err(_) if nothing_typed => {
             Screen::new(false).line(help::short().trim_end());
             return Status::BadOption;
@@ -109,7 +111,16 @@ fn fetch(arguments: &Arguments) -> Status {
         umask(Mode::from_raw_mode(mask));
     }
     let screen = Screen::new(arguments.quiet);
-    let done = start_log(arguments, &screen).and_then(|()| fetch_with(arguments, &screen));
+    let wanted = (arguments.quiet, arguments.verbosity, arguments.log.as_deref());
+    let done = start_log(wanted, &screen).and_then(|()| fetch_with(arguments, &screen));
+    screen.clear();
+    conclude(done, &screen)
+}
+
+fn make(making: &Making) -> Status {
+    let screen = Screen::new(making.quiet);
+    let done = start_log((making.quiet, making.verbosity, making.log.as_deref()), &screen)
+        .and_then(|()| create(making, &screen));
     screen.clear();
     conclude(done, &screen)
 }
@@ -510,8 +521,11 @@ fn of_file(fatal: Fatal, path: &Path) -> Fatal {
     }
 }
 
-/// The addresses of the peers that were typed.
-fn start_log(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
+/// Says nothing but errors if quiet, more the more is wanted, and in a file as well.
+fn start_log(
+    (quiet, verbosity, file): (bool, usize, Option<&Path>),
+    screen: &Screen,
+) -> Result<(), Fatal> {
     let level = |steps: usize| match steps {
         0 => LevelFilter::Error,
         1 => LevelFilter::Warn,
@@ -529,13 +543,13 @@ fn start_log(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
             .set_thread_level(LevelFilter::Off)
             .build()
     };
-    let on_screen = if arguments.quiet { 0 } else { 1 + arguments.verbosity };
+    let on_screen = if quiet { 0 } else { 1 + verbosity };
     let mut loggers: Vec<Box<dyn SharedLogger>> =
         vec![WriteLogger::new(level(on_screen), config(LevelFilter::Off), screen.clone())];
-    if let Some(path) = &arguments.log {
+    if let Some(path) = file {
         let file = File::options().append(true).create(true).open(path);
-        let file = file.map_err(|error| Fatal::CreateFile(path.clone(), error))?;
-        let level = level(2 + arguments.verbosity);
+        let file = file.map_err(|error| Fatal::CreateFile(path.to_owned(), error))?;
+        let level = level(2 + verbosity);
         loggers.push(WriteLogger::new(level, config(LevelFilter::Error), file));
     }
     // Whoever runs this in one process with others may have a log already.

@@ -28,9 +28,9 @@ pub enum Status {
     DiskFull = 9,
     /// Another run is downloading the same torrent into the same directory.
     Busy = 11,
-    /// An output file can't be created, opened or cut to its length.
+    /// A file can't be created, opened or cut to its length.
     CreateFile = 16,
-    /// Reading or writing an output file failed.
+    /// Reading or writing a file failed.
     FileIo = 17,
     /// A directory can't be made.
     MakeDirectory = 18,
@@ -56,8 +56,8 @@ impl Status {
         (Self::Unfinished, "stopped by SIGINT, SIGTERM or SIGHUP"),
         (Self::DiskFull, "not enough room on the disk"),
         (Self::Busy, "another run is downloading the same to the same place"),
-        (Self::CreateFile, "an output file can't be created, opened or cut"),
-        (Self::FileIo, "reading or writing an output file failed"),
+        (Self::CreateFile, "a file can't be created, opened or cut"),
+        (Self::FileIo, "reading or writing a file failed"),
         (Self::MakeDirectory, "a directory can't be made"),
         (Self::NameResolution, "a host given with --peer or --proxy has no address"),
         (Self::NotBencode, "the torrent file is not bencode"),
@@ -86,9 +86,9 @@ pub enum Fatal {
     BadTorrent(String),
     /// A directory of the output can't be made, or something else stands in its place.
     MakeDirectory(PathBuf, io::Error),
-    /// An output file can't be created, opened or brought to its length.
+    /// A file can't be created, opened or brought to its length.
     CreateFile(PathBuf, io::Error),
-    /// An output file can't be read or written. The verb says which.
+    /// A file can't be read or written. The verb says which.
     FileIo(&'static str, PathBuf, io::Error),
     /// Standard output can't be written.
     Output(io::Error),

@@ -4,16 +4,19 @@
 //! those named before it; a test holds this true.
 //!
 //! ```text
-//! 5  progress options help manual completions arguments ways cli main  what is shown and typed, the exit status
-//! 4  engine/                threads: event, resolve, hops, agent, announcer, local, dht, discovery, listener,
-//!                           greeter, outside, aside, recheck, chunk, upload, session, webseed, outlet, recorder, writer, pool,
-//!                           coordinator, metadata, watch, download
-//! 3  system/                walls to the OS: buffer, route, link, signals, allowance, storage, resume,
-//!                           sandbox
-//! 2  policy/                decisions, no I/O, time passed in: selection, memory, rate, bucket, noise, choker,
-//!                           serving, metadata, exchange, pipeline, rarity, picker, blame, mirrors,
-//!                           swarm, conversation, fetch, inquiry, encryption, peer_book, origins, tiers,
-//!                           reach, nonces, tokens, answers, peer_store, routing, lookup, dht
+//! 5  progress options help manual completions arguments ways create cli main  what is shown and typed,
+//!                           the exit status
+//! 4  engine/                threads: event, resolve, hops, agent, announcer, local, dht, discovery,
+//!                           listener, greeter, outside, aside, recheck, chunk, upload, session,
+//!                           webseed, outlet, recorder, writer, pool, coordinator, metadata, watch,
+//!                           download, create
+//! 3  system/                walls to the OS: buffer, route, link, signals, allowance, storage, tree,
+//!                           resume, sandbox
+//! 2  policy/                decisions, no I/O, time passed in: selection, memory, rate, bucket, noise,
+//!                           choker, serving, metadata, exchange, pipeline, rarity, picker, blame,
+//!                           mirrors, swarm, conversation, fetch, inquiry, encryption, peer_book,
+//!                           origins, tiers, reach, nonces, tokens, answers, peer_store, routing,
+//!                           lookup, dht
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, url, web_seed, lsd, magnet, metainfo,
 //!                           handshake, message, extension, metadata, tracker, tracker_http, tracker_udp,
 //!                           exchange, resume, mse, node_id, krpc, node_file, socks, creation
@@ -24,6 +27,7 @@ pub mod arguments;
 pub mod bitfield;
 pub mod cli;
 pub mod completions;
+pub mod create;
 pub mod engine;
 pub mod error;
 pub mod help;

@@ -295,6 +295,54 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        title: "making a torrent",
+        rows: &[
+            Row {
+                name: "--create",
+                value: "PATH",
+                lasting: false,
+                meaning: "write TORRENT, which is of PATH",
+                text: "Write TORRENT, which is of the file or directory PATH, instead of downloading \
+                       it.",
+                ..OPTION
+            },
+            Row {
+                name: "--tracker",
+                value: "URL",
+                repeatable: true,
+                lasting: false,
+                meaning: "name this tracker in it; repeatable",
+                text: "A tracker that it names. May be repeated, each is a tier of its own.",
+                ..OPTION
+            },
+            Row {
+                name: "--web-seed",
+                value: "URL",
+                repeatable: true,
+                lasting: false,
+                meaning: "name this web server that has it; repeatable",
+                text: "A web server that has it (BEP 19), which it names. May be repeated.",
+                ..OPTION
+            },
+            Row {
+                name: "--private",
+                lasting: false,
+                meaning: "let peers come from its trackers alone",
+                text: "Peers may come from its trackers alone (BEP 27).",
+                ..OPTION
+            },
+            Row {
+                name: "--piece-length",
+                value: "SIZE",
+                lasting: false,
+                meaning: "bytes of its pieces, 16K to 64M (by its size)",
+                text: "Bytes of a piece, a power of two from 16K to 64M (so that there are 1,000 to \
+                       2,000 pieces of 16K to 16M).",
+                ..OPTION
+            },
+        ],
+    },
+    Group {
         title: "what is said",
         rows: &[
             Row {

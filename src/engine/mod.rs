@@ -5,6 +5,7 @@ pub mod announcer;
 pub mod aside;
 pub mod chunk;
 pub mod coordinator;
+pub mod create;
 pub mod dht;
 pub mod discovery;
 pub mod download;

@@ -53,6 +53,9 @@ pub struct Found {
     pub files: Vec<FileState>,
 }
 
+/// Whether this is the hash that the piece is to have.
+type IsRight<'a> = dyn Fn(PieceIndex, [u8; 20]) -> bool + Sync + 'a;
+
 /// Finds the pieces that are there already, whole and right by `hashes`.
 ///
 /// # Errors
@@ -63,6 +66,15 @@ pub fn recheck(
     search: &Search<'_>,
     hashes: impl Fn(PieceIndex) -> [u8; 20] + Sync,
 ) -> Result<Found, Fatal> {
+    examine(search, &|piece, hash| hash == hashes(piece))
+}
+
+/// The same, where `is_right` judges the hash of each piece that is there whole.
+///
+/// # Errors
+///
+/// The same.
+pub(super) fn examine(search: &Search<'_>, is_right: &IsRight<'_>) -> Result<Found, Fatal> {
     let Search { dir, layout, geometry, .. } = *search;
     let mut pieces = Bitfield::none(geometry);
     let files = survey(dir, layout)?;
@@ -74,7 +86,7 @@ pub fn recheck(
     let work = Work {
         search,
         files: &files,
-        hash: hashes,
+        is_right,
         next: AtomicU64::new(0),
         known: AtomicU32::new(0),
         failed: AtomicBool::new(false),
@@ -91,7 +103,7 @@ pub fn recheck(
 }
 
 /// How each file looks; nothing for one that is missing, or is not on disk under its name.
-fn survey(dir: &Path, layout: &Layout) -> Result<Vec<FileState>, Fatal> {
+pub(super) fn survey(dir: &Path, layout: &Layout) -> Result<Vec<FileState>, Fatal> {
     let mut states = vec![FileState::default(); layout.files().len()];
     let Some(mut directory) = Directory::open(dir)? else { return Ok(states) };
     for (state, file) in states.iter_mut().zip(layout.files()) {
@@ -103,10 +115,10 @@ fn survey(dir: &Path, layout: &Layout) -> Result<Vec<FileState>, Fatal> {
 }
 
 /// What the threads share.
-struct Work<'a, H> {
+struct Work<'a> {
     search: &'a Search<'a>,
     files: &'a [FileState],
-    hash: H,
+    is_right: &'a IsRight<'a>,
     /// The first piece that no thread has taken on yet. Threads take several in a row, so that a
     /// disk with a head reads long stretches.
     next: AtomicU64,
@@ -117,7 +129,7 @@ struct Work<'a, H> {
     zeros: OnceLock<[u8; 20]>,
 }
 
-impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
+impl Work<'_> {
     /// Does the work on this thread and `threads - 1` more, or as many as the machine grants.
     fn spread(&self, threads: usize) -> Result<Vec<PieceIndex>, Fatal> {
         let extents = self.search.geometry.pieces().div_ceil(self.pieces_at_a_time());
@@ -178,7 +190,10 @@ impl<H: Fn(PieceIndex) -> [u8; 20] + Sync> Work<'_, H> {
                         right
                     }
                     None if self.search.wanted.is_some_and(|wanted| !wanted.has(piece)) => false,
-                    None => self.hash_of(piece, &mut reader)? == Some((self.hash)(piece)),
+                    None => {
+                        let hash = self.hash_of(piece, &mut reader)?;
+                        hash.is_some_and(|hash| (self.is_right)(piece, hash))
+                    }
                 };
                 if right {
                     found.push(piece);

@@ -8,3 +8,4 @@ pub mod route;
 pub mod sandbox;
 pub mod signals;
 pub mod storage;
+pub mod tree;
