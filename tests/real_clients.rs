@@ -22,6 +22,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusty_torrent::protocol::metainfo::Metainfo;
+
 use support::network::{Daemon, Network, Place};
 use support::program::{self, Outcome, Running};
 use support::scratch::Scratch;
@@ -908,4 +910,73 @@ fn libtorrent_in_dht(job: &Job<'_>) -> Command {
     );
     job.amend("job.py", "'enable_dht': False", &entry);
     line
+}
+
+// ---- torrents of ours --------------------------------------------------------------------------
+
+/// Makes a torrent of the files below `top` that it is given, and prints its info-hash.
+const LIBTORRENT_CREATE: &str = "\
+import sys, os
+import libtorrent as lt
+
+top, piece_length, *files = sys.argv[1:]
+entries = [lt.create_file_entry(file, os.path.getsize(os.path.join(top, file))) for file in files]
+torrent = lt.create_torrent(entries, int(piece_length), lt.create_torrent.v1_only)
+lt.set_piece_hashes(torrent, top)
+print(lt.torrent_info(torrent.generate()).info_hashes().v1)
+";
+
+#[test]
+#[ignore = "needs real clients: aria2, Transmission and libtorrent for Python"]
+fn what_we_make_is_what_they_make() {
+    let scratch = Scratch::new("made");
+    for torrent in torrents() {
+        let length = torrent.payload.piece_length.to_string();
+        torrent.write_payload_to(scratch.path());
+        let (path, made) = (scratch.join(&torrent.name), scratch.join("made.torrent"));
+        let own = |options: &[&str]| {
+            let _another = fs::remove_file(&made);
+            let arguments = ["-q", "--piece-length", &length, "--create"].map(OsString::from);
+            let places = [path.clone().into(), made.clone().into()];
+            let options = options.iter().map(OsString::from);
+            let arguments = arguments.into_iter().chain(places).chain(options);
+            let outcome = program::run(arguments, DOWNLOAD_LIMIT);
+            outcome.assert_status(0);
+            outcome.stdout.trim().to_owned()
+        };
+        let hash = own(&["--tracker", "http://a.example/x", "--tracker", "udp://b.example:1"]);
+        let said =
+            output(client("transmission-show", "apt-get install transmission-cli").arg(&made));
+        for part in [&format!("Hash: {hash}"), "Tier #2", "udp://b.example:1"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let said = output(client("aria2c", "apt-get install aria2").arg("-S").arg(&made));
+        for part in [&format!("Info Hash: {hash}"), "http://a.example/x", &torrent.name] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let script = scratch.join("create.py");
+        fs::write(&script, LIBTORRENT_CREATE).unwrap();
+        let metainfo = Metainfo::parse(&fs::read(&made).unwrap()).unwrap();
+        let files = metainfo.files.iter().map(|file| file.path.as_os_str());
+        let mut libtorrent = client("python3", "apt-get install python3");
+        libtorrent.arg(script).arg(scratch.path()).arg(&length).args(files);
+        assert_eq!(output(&mut libtorrent).trim(), hash);
+        // Transmission leaves out empty files, and says of every torrent whether it is private.
+        let _none_of_it = fs::remove_file(path.join("empty"));
+        let _none_of_it = fs::remove_file(path.join("small/0.bin"));
+        let hash = own(&["--private"]);
+        let (theirs, kib) = (scratch.join("theirs.torrent"), torrent.payload.piece_length >> 10);
+        let mut create = client("transmission-create", "apt-get install transmission-cli");
+        create.args(["-p", "-s", &kib.to_string(), "-t", "http://a.example/x", "-o"]);
+        output(create.arg(&theirs).arg(&path));
+        let theirs = Metainfo::parse(&fs::read(&theirs).unwrap()).unwrap();
+        assert_eq!(theirs.info_hash.to_string(), hash);
+    }
+}
+
+/// What a command says that ends well.
+fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
