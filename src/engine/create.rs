@@ -114,7 +114,7 @@ impl Payload {
             hashes.get_mut(piece.index()).map(|place| *place = hash).is_some()
         };
         let stopped = "stopped before everything was hashed";
-        let found = watch(geometry.total(), stopped, signals, show, |stop, progress| {
+        let found = watch(geometry.total(), stopped, signals, show, &|stop, progress| {
             let (dir, layout) = (&self.dir, &self.layout);
             let search = Search {
                 dir,

@@ -217,7 +217,7 @@ fn check(
 ) -> Result<Found, Fatal> {
     let (dir, geometry, threads) = (&options.dir, metainfo.geometry, options.plan.checkers);
     let stopped = "stopped while checking what is there";
-    watch(geometry.total(), stopped, signals, show, |stop, progress| {
+    watch(geometry.total(), stopped, signals, show, &|stop, progress| {
         let search = Search { dir, layout, geometry, wanted, record, threads, stop, progress };
         recheck(&search, |piece| *metainfo.piece_hash(piece))
     })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, select};
 
 use crate::engine::coordinator::Progress;
+use crate::engine::recheck::Found;
 use crate::error::Fatal;
 use crate::limits::{RECHECK_STACK_BYTES, TICK_MS};
 
@@ -15,13 +16,13 @@ use crate::limits::{RECHECK_STACK_BYTES, TICK_MS};
 ///
 /// # Errors
 /// Those of the work, and [`Fatal::Stopped`], with `stopped` as its text, after a signal.
-pub(super) fn watch<T: Send>(
+pub(super) fn watch(
     total: u64,
     stopped: &str,
     signals: &Receiver<()>,
     show: &mut dyn FnMut(&Progress),
-    work: impl FnOnce(&AtomicBool, &AtomicU64) -> Result<T, Fatal> + Send,
-) -> Result<T, Fatal> {
+    work: &(dyn Fn(&AtomicBool, &AtomicU64) -> Result<Found, Fatal> + Sync),
+) -> Result<Found, Fatal> {
     let (stop, looked) = (AtomicBool::new(false), AtomicU64::new(0));
     let (done, finished) = bounded(1);
     let found = thread::scope(|scope| {
