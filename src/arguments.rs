@@ -5,12 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::ceiling::in_units;
 use crate::completions::Shell;
 use crate::engine::coordinator::Seeding;
 use crate::error::Fatal;
 use crate::limits::{
     DHT_ENTRIES_MAX, MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, MIRRORS_MAX, PEERS_DEFAULT, PEERS_MAX,
-    RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX, SELECTIONS_MAX, TIERS_MAX,
+    RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX, SELECTIONS_MAX, TIERS_MAX, TORRENTS_MAX,
 };
 use crate::options::{Row, VARIABLE_PREFIX, row, rows};
 use crate::policy::encryption::Encryption;
@@ -20,6 +21,7 @@ use crate::protocol::url::{has_host, is_usable};
 use crate::protocol::web_seed::mirror_url;
 use crate::system::route::Families;
 use crate::text::Foreign;
+use crate::torrents::{Named, STANDARD_INPUT, is_torrent};
 
 /// The row of an option. One that is not in the table does not compile.
 macro_rules! row {
@@ -82,8 +84,8 @@ pub struct Said {
 /// What is to be downloaded, and how.
 #[derive(Debug, PartialEq)]
 pub struct Arguments {
-    /// A torrent file, or a magnet link.
-    pub torrent: PathBuf,
+    /// Torrent files, their URLs, magnet links; `-` is standard input.
+    pub torrents: Vec<PathBuf>,
     /// Where the files go.
     pub dir: PathBuf,
     /// Say nothing but errors.
@@ -176,6 +178,7 @@ pub fn parse(
     if let Some(shell) = given.value(row!("--completions"), shell)? {
         return Ok(Command::Completions(shell));
     }
+    let dir = given.path(row!("--dir"))?;
     let log = given.path(row!("--log"))?;
     if let Some(path) = given.path(row!("--create"))? {
         let making = Making { path, log, ..Making::default() };
@@ -216,8 +219,8 @@ pub fn parse(
         return Err(Fatal::Usage("--stdout and --seed can't be had together".to_owned()));
     }
     let arguments = Arguments {
-        torrent: PathBuf::new(),
-        dir: PathBuf::from("."),
+        torrents: Vec::new(),
+        dir: PathBuf::new(),
         quiet,
         verbosity,
         log,
@@ -250,7 +253,7 @@ pub fn parse(
     };
 
     let mut free = given.typed.finish();
-    if let Some(unknown) = free.iter().find(|name| name.as_encoded_bytes().starts_with(b"-")) {
+    if let Some(unknown) = free.iter().find(|name| is_option(name)) {
         let unknown = unknown.to_string_lossy();
         let why = match rows().any(|row| row.name == unknown || row.short == unknown) {
             true => format!("{unknown} may be given once"),
@@ -259,15 +262,48 @@ pub fn parse(
         return Err(Fatal::Usage(why));
     }
     free.extend(names);
-    let mut free = free.into_iter();
-    let Some(torrent) = free.next().map(PathBuf::from) else {
-        return Err(Fatal::Usage("no torrent was given".to_owned()));
-    };
-    let dir = free.next().map_or(arguments.dir, PathBuf::from);
-    if let Some(extra) = free.next() {
-        return Err(Fatal::Usage(format!("one argument too many: {}", extra.to_string_lossy())));
+    let (torrents, dir) = places(free, dir)?;
+    let forever = arguments.seeding == Some(Seeding::default());
+    if torrents.len() > 1 && forever {
+        let why = "--seed stays at the first of several torrents: say --seed-time or --seed-ratio";
+        return Err(Fatal::Usage(why.to_owned()));
     }
-    Ok(Command::Download(Box::new(Arguments { torrent, dir, ..arguments })))
+    if torrents.len() > 1 && arguments.stdout {
+        return Err(Fatal::Usage("--stdout takes one torrent".to_owned()));
+    }
+    Ok(Command::Download(Box::new(Arguments { torrents, dir, ..arguments })))
+}
+
+fn is_option(name: &OsStr) -> bool {
+    name != STANDARD_INPUT && name.as_encoded_bytes().starts_with(b"-")
+}
+
+/// What is to be downloaded, and where to: the last of several names is the directory, unless one was
+/// given.
+fn places(names: Vec<OsString>, dir: Option<PathBuf>) -> Result<(Vec<PathBuf>, PathBuf), Fatal> {
+    let mut torrents: Vec<PathBuf> = names.into_iter().map(PathBuf::from).collect();
+    let last = torrents.pop_if(|_| dir.is_none());
+    let (last, dir) = match last {
+        Some(last) if torrents.is_empty() => (Some(last), None),
+        Some(last) if is_torrent(&last) => {
+            let last = Named::of(&last).called();
+            let why = format!("{last} is no directory: with --dir DIR all names are torrents");
+            return Err(Fatal::Usage(why));
+        }
+        last => (None, dir.or(last)),
+    };
+    torrents.extend(last);
+    if torrents.is_empty() {
+        return Err(Fatal::Usage("no torrent was given".to_owned()));
+    }
+    if torrents.len() > TORRENTS_MAX {
+        let why = format!("more than {TORRENTS_MAX} torrents at once");
+        return Err(Fatal::Usage(why));
+    }
+    if torrents.iter().filter(|torrent| Named::of(torrent) == Named::Input).count() > 1 {
+        return Err(Fatal::Usage("- can be given once".to_owned()));
+    }
+    Ok((torrents, dir.unwrap_or_else(|| PathBuf::from("."))))
 }
 
 impl Making {
@@ -279,9 +315,7 @@ impl Making {
         let private = given.flag(row!("--private"))?;
         let (quiet, verbosity) = loudness(&mut given)?;
         let mut free = given.typed.finish();
-        let is_option =
-            |name: &&OsString| *name != "-" && name.as_encoded_bytes().starts_with(b"-");
-        if let Some(other) = free.iter().find(is_option) {
+        if let Some(other) = free.iter().find(|name| is_option(name)) {
             let why = format!("{} does not go with --create", other.to_string_lossy());
             return Err(Fatal::Usage(why));
         }
@@ -643,11 +677,6 @@ fn encryption(text: &str) -> Result<Encryption, &'static str> {
     }
 }
 
-/// Bytes as they can be typed, rounded up.
-pub fn in_units(bytes: u64) -> String {
-    format!("{}M", bytes.div_ceil(1 << 20))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -678,7 +707,7 @@ mod tests {
                     --select-file 1-3,8 --select *.iso --select=a/b --sequential \
                     --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
         let expected = Arguments {
-            torrent: "x.torrent".into(),
+            torrents: vec!["x.torrent".into()],
             dir: "there".into(),
             quiet: true,
             verbosity: 2,
@@ -806,7 +835,6 @@ mod tests {
         let cases = [
             ("", "no torrent"),
             ("-q", "no torrent"),
-            ("a b c", "too many: c"),
             ("--unknown a", "--unknown"),
             ("-x a", "-x"),
             ("--port 0 a", "65535"),
@@ -996,11 +1024,49 @@ mod tests {
     }
 
     #[test]
+    fn the_last_of_several_names_is_the_directory_unless_one_is_given() {
+        let hash = "0123456789012345678901234567890123456789";
+        let cases: [(&str, &[&str], &str); 9] = [
+            ("a", &["a"], "."),
+            ("a b", &["a"], "b"),
+            ("a b c", &["a", "b"], "c"),
+            ("-d c a b", &["a", "b"], "c"),
+            ("--dir c a", &["a"], "c"),
+            ("-", &["-"], "."),
+            ("- b", &["-"], "b"),
+            ("-d c - http://a/b magnet:?x", &["-", "http://a/b", "magnet:?x"], "c"),
+            ("a no.torrent", &["a"], "no.torrent"),
+        ];
+        for (line, torrents, dir) in cases {
+            let Ok(Command::Download(arguments)) = typed(line) else { panic!("{line}") };
+            let expected: Vec<PathBuf> = torrents.iter().map(PathBuf::from).collect();
+            assert_eq!((arguments.torrents, arguments.dir), (expected, dir.into()), "{line}");
+        }
+        let many = "a ".repeat(TORRENTS_MAX + 2);
+        let cases = [
+            ("a -".to_owned(), "--dir DIR"),
+            ("a http://user:secret@b/c".to_owned(), "http://b is no directory"),
+            (format!("a magnet:?xt=urn:btih:{hash}"), "--dir DIR"),
+            ("-d c - -".to_owned(), "once"),
+            ("-d c".to_owned(), "no torrent"),
+            ("--dir".to_owned(), "--dir"),
+            ("--seed a b c".to_owned(), "--seed-time"),
+            (many, "at once"),
+        ];
+        for (line, reason) in cases {
+            let fatal = typed(&line).unwrap_err();
+            assert_eq!(fatal.status(), Status::BadOption);
+            assert!(fatal.to_string().contains(reason), "{line}: {fatal}");
+        }
+        assert!(typed("--seed a c").is_ok() && typed("--seed --seed-time 1 a b c").is_ok());
+    }
+
+    #[test]
     fn after_two_dashes_everything_is_a_name() {
         let Command::Download(arguments) = typed("-q -- --help -V").unwrap() else {
             panic!("no download")
         };
-        assert_eq!(arguments.torrent, Path::new("--help"));
+        assert_eq!(arguments.torrents, [Path::new("--help")]);
         assert_eq!(arguments.dir, Path::new("-V"));
     }
 }

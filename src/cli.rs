@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::sync::{Arc, Once};
@@ -14,29 +14,31 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
-use crate::arguments::{Arguments, Command, Making, in_units, parse};
+use crate::arguments::{Arguments, Command, Making, parse};
+use crate::ceiling::{Ceiling, in_units};
 use crate::completions::completions;
 use crate::create::create;
 use crate::engine::download::{Options, Report, download};
 use crate::engine::metadata::{self, Effort};
 use crate::engine::outside::{Directions, Outside};
+use crate::engine::retrieval;
 use crate::error::{Fatal, Status};
 use crate::help;
 use crate::limits::{
     INQUIRIES_MAX, MAGNET_LENGTH_MAX_BYTES, METADATA_MAX_BYTES, METADATA_ROOM_MIN_BYTES,
-    MIRRORS_MAX, NAME_LENGTH_MAX_BYTES, PEERS_DEFAULT, TORRENT_LENGTH_MAX_BYTES,
+    MIRRORS_MAX, NAME_LENGTH_MAX_BYTES,
 };
 use crate::manual::manual;
-use crate::policy::memory::{self, Needs, Plan};
+use crate::policy::memory::{Needs, Plan};
 use crate::policy::selection::{Selection, Wish};
 use crate::progress::{Screen, span};
 use crate::protocol::magnet::Magnet;
 use crate::protocol::metainfo::{Measures, Metainfo};
 use crate::protocol::web_seed::mirror_url;
-use crate::system::allowance;
 use crate::system::sandbox::{self, Sandbox};
-use crate::system::signals::{self, Caught};
+use crate::system::signals::{self, Caught, Heard};
 use crate::text::Foreign;
+use crate::torrents::{Named, Opened};
 use crate::units::{Bytes, Count};
 use crate::ways::Ways;
 
@@ -112,9 +114,10 @@ fn fetch(arguments: &Arguments) -> Status {
     }
     let screen = Screen::new(arguments.quiet);
     let wanted = (arguments.quiet, arguments.verbosity, arguments.log.as_deref());
-    let done = start_log(wanted, &screen).and_then(|()| fetch_with(arguments, &screen));
-    screen.clear();
-    conclude(done, &screen)
+    match start_log(wanted, &screen).and_then(|()| Run::new(arguments, &screen)) {
+        Ok(run) => fetch_all(run),
+        Err(fatal) => conclude(Err(fatal), &screen),
+    }
 }
 
 fn make(making: &Making) -> Status {
@@ -125,58 +128,130 @@ fn make(making: &Making) -> Status {
     conclude(done, &screen)
 }
 
-fn fetch_with(arguments: &Arguments, screen: &Screen) -> Result<(), Fatal> {
-    for variable in &arguments.strange_variables {
-        warn!("{variable} says nothing to this program: there is no such option");
+/// What all torrents of a run have in common.
+struct Run<'a> {
+    arguments: &'a Arguments,
+    screen: &'a Screen,
+    ceiling: Ceiling,
+    /// Signals, until it hears them.
+    caught: Option<Caught>,
+    heard: Option<Heard>,
+    ways: Option<Ways>,
+}
+
+impl<'a> Run<'a> {
+    fn new(arguments: &'a Arguments, screen: &'a Screen) -> Result<Self, Fatal> {
+        for variable in &arguments.strange_variables {
+            warn!("{variable} says nothing to this program: there is no such option");
+        }
+        let caught = Some(signals::catch().map_err(deaf)?);
+        let ceiling = Ceiling::new(arguments.memory_max);
+        Ok(Self { arguments, screen, ceiling, caught, heard: None, ways: None })
     }
-    let caught = signals::catch().map_err(deaf)?;
-    let ceiling = Ceiling::new(arguments.memory_max);
-    match arguments.torrent.to_str().filter(|torrent| Magnet::is_meant(torrent)) {
-        Some(link) => fetch_link(arguments, link, ceiling, caught, screen),
-        None => fetch_file(arguments, ceiling, caught, screen),
+
+    /// The ways to others, found once: later nothing can be opened.
+    fn ways(&mut self) -> Result<Ways, Fatal> {
+        let found = self.ways.take().map_or_else(|| Ways::find(self.arguments), Ok)?;
+        Ok(self.ways.insert(found).clone())
+    }
+
+    /// Shuts itself in, and begins to hear signals, the first time.
+    fn begin(&mut self) -> Result<Receiver<()>, Fatal> {
+        if let Some(caught) = self.caught.take() {
+            self.heard = Some(begin(self.arguments, caught)?);
+        }
+        let heard = self.heard.as_ref().map(|heard| heard.first.clone());
+        heard.ok_or_else(|| deaf(io::ErrorKind::NotConnected.into()))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.heard.as_ref().is_some_and(Heard::any)
     }
 }
 
+/// Downloads one after the other. One that fails does not keep the others from being tried: the
+/// status is that of the first.
+fn fetch_all(mut run: Run<'_>) -> Status {
+    let Run { arguments, screen, ceiling, .. } = run;
+    let all: Vec<Named<'_>> = arguments.torrents.iter().map(|name| Named::of(name)).collect();
+    let mut waiting = 0;
+    let mut open = |named: &Named<'_>| {
+        let opened = named.open(ceiling.beside(waiting));
+        waiting += opened.as_ref().map_or(0, Opened::taken);
+        opened
+    };
+    let opened: Vec<Result<Opened, Fatal>> = all.iter().map(&mut open).collect();
+    let mut status = Status::Done;
+    for (number, (named, opened)) in all.iter().zip(opened).enumerate() {
+        if run.is_stopped() {
+            let left = Count(all.len() - number, "torrent");
+            screen.line(&format!("error: stopped before {left}"));
+            return if status == Status::Done { Status::Unfinished } else { status };
+        }
+        waiting -= opened.as_ref().map_or(0, Opened::taken);
+        run.ceiling = ceiling.beside(waiting);
+        let done = opened.and_then(|opened| fetch_named(&mut run, *named, opened));
+        screen.clear();
+        let done = done.map_err(|fatal| of_torrent(fatal, *named));
+        let ended = match done {
+            Err(fatal) if all.len() > 1 && !fatal.names_the_torrent() => {
+                screen.line(&format!("error: {}: {fatal}", named.called()));
+                fatal.status()
+            }
+            done => conclude(done, screen),
+        };
+        if status == Status::Done {
+            status = ended;
+        }
+    }
+    status
+}
+
+fn fetch_named(run: &mut Run<'_>, named: Named<'_>, opened: Opened) -> Result<(), Fatal> {
+    match named {
+        Named::Link(link) => fetch_link(run, link),
+        Named::Url(url) => fetch_url(run, url),
+        Named::Input | Named::File(_) => fetch_file(run, opened.read(named, run.ceiling)?),
+    }
+}
+
+/// Fetches a torrent file, and downloads what it describes.
+fn fetch_url(run: &mut Run<'_>, url: &str) -> Result<(), Fatal> {
+    let (route, ceiling) = (run.ways()?.route, run.ceiling);
+    let signals = run.begin()?;
+    let torrent =
+        retrieval::fetch(url, &route, move |length| ceiling.room_for_torrent(length), &signals)?;
+    fetch_file(run, torrent)
+}
+
 /// Downloads what a torrent file describes.
-fn fetch_file(
-    arguments: &Arguments,
-    ceiling: Ceiling,
-    caught: Caught,
-    screen: &Screen,
-) -> Result<(), Fatal> {
-    let torrent = read_torrent(&arguments.torrent, ceiling)?;
+fn fetch_file(run: &mut Run<'_>, torrent: Vec<u8>) -> Result<(), Fatal> {
+    let (arguments, screen) = (run.arguments, run.screen);
     let needs = Needs {
         torrent_bytes: torrent.len() as u64,
         measures: Measures::of(&torrent).with_mirrors(&arguments.mirrors),
         ..needs(arguments)
     };
-    let plan = plan(ceiling, &needs)?;
-    let metainfo = Metainfo::parse_with_mirrors(&torrent, &arguments.mirrors);
-    let metainfo = metainfo.map_err(|fatal| of_file(fatal, &arguments.torrent))?;
+    let plan = plan(run.ceiling, &needs)?;
+    let metainfo = Metainfo::parse_with_mirrors(&torrent, &arguments.mirrors)?;
     drop(torrent);
     let selection = select(&arguments.wish, &metainfo)?;
-    let ways = Ways::find(arguments)?;
+    let ways = run.ways()?;
     describe(&metainfo, selection.as_ref());
-    let signals = begin(arguments, caught)?;
+    let signals = run.begin()?;
     fetch_torrent(arguments, (metainfo, selection), ways, plan, None, &signals, screen)
 }
 
 /// Asks peers what a magnet link is of, and downloads that.
-fn fetch_link(
-    arguments: &Arguments,
-    link: &str,
-    ceiling: Ceiling,
-    caught: Caught,
-    screen: &Screen,
-) -> Result<(), Fatal> {
-    let refused = |why| Fatal::BadTorrent(format!("the magnet link: {why}"));
+fn fetch_link(run: &mut Run<'_>, link: &str) -> Result<(), Fatal> {
+    let (arguments, ceiling, screen) = (run.arguments, run.ceiling, run.screen);
     if link.len() > MAGNET_LENGTH_MAX_BYTES {
-        return Err(refused(format!("it has more than {MAGNET_LENGTH_MAX_BYTES} bytes")));
+        return Err(Fatal::BadTorrent(format!("it has more than {MAGNET_LENGTH_MAX_BYTES} bytes")));
     }
-    let magnet = Magnet::parse(link).map_err(refused)?;
+    let magnet = Magnet::parse(link).map_err(Fatal::BadTorrent)?;
     let name = magnet.name.as_deref().unwrap_or("a link without a name");
     info!("{}: info-hash {}", Foreign::new(name.as_bytes()), magnet.info_hash);
-    let mut ways = Ways::find(arguments)?;
+    let mut ways = run.ways()?;
     for peer in &magnet.peers {
         if let Err(why) = ways.add_peer(peer) {
             warn!("a peer of the link is left out: {why}");
@@ -193,7 +268,7 @@ fn fetch_link(
         let needed = asking.bytes(&needs) + METADATA_ROOM_MIN_BYTES as u64;
         return Err(ceiling.too_little("for a magnet link", needed));
     }
-    let signals = begin(arguments, caught)?;
+    let signals = run.begin()?;
     let directions = Directions {
         info_hash: magnet.info_hash,
         tiers: &magnet.tiers,
@@ -297,7 +372,7 @@ fn fetch_torrent(
 }
 
 /// Shuts itself in, and begins to hear signals.
-fn begin(arguments: &Arguments, caught: Caught) -> Result<Receiver<()>, Fatal> {
+fn begin(arguments: &Arguments, caught: Caught) -> Result<Heard, Fatal> {
     // Before the first thread, or that one would be outside.
     if arguments.sandbox {
         tell(sandbox::enter(&arguments.dir)?, &arguments.dir);
@@ -418,33 +493,6 @@ fn summary(place: &Path, chosen: Option<(usize, usize)>, report: &Report) -> Str
     format!("{place}{total}{fetched}{mirrored} in {time}, {rate}/s{sent}\n")
 }
 
-/// Bytes of memory that the run may take.
-#[derive(Clone, Copy)]
-struct Ceiling {
-    bytes: u64,
-    /// It was not `--max-memory` that drew the line.
-    of_the_process: bool,
-}
-
-impl Ceiling {
-    fn new(given: u64) -> Self {
-        let left = allowance::memory_left().unwrap_or(u64::MAX);
-        Self { bytes: given.min(left), of_the_process: left < given }
-    }
-
-    /// The error for a torrent that takes more.
-    fn too_little(self, what_for: &str, needed: u64) -> Fatal {
-        let (given, needed) = (Bytes(self.bytes), in_units(needed));
-        if self.of_the_process {
-            let why = format!("ulimit leaves {given}, {needed} are needed {what_for} at least");
-            return Fatal::System("do with so little memory", io::Error::other(why));
-        }
-        let why =
-            format!("{given} are too little {what_for}, it needs --max-memory {needed} at least");
-        Fatal::Usage(why)
-    }
-}
-
 /// What memory is needed for, as far as it was typed.
 fn needs(arguments: &Arguments) -> Needs {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -469,54 +517,12 @@ fn plan(ceiling: Ceiling, needs: &Needs) -> Result<Plan, Fatal> {
     Ok(plan)
 }
 
-fn read_torrent(path: &Path, ceiling: Ceiling) -> Result<Vec<u8>, Fatal> {
-    let unreadable = |error| Fatal::ReadTorrent(path.to_owned(), error);
-    let file = File::open(path).map_err(unreadable)?;
-    let found = file.metadata().map_err(unreadable)?;
-    let (mut bytes, mut limit) = (Vec::new(), TORRENT_LENGTH_MAX_BYTES);
-    let too_large = |limit| {
-        let why = format!("the file is larger than {}", Bytes(limit));
-        of_file(Fatal::BadTorrent(why), path)
-    };
-    if found.is_file() {
-        let length = found.len();
-        if length > limit {
-            return Err(too_large(limit));
-        }
-        if !memory::can_be_measured(ceiling.bytes, length) {
-            // What is in it is not known. Little else than hashes is in one that is so large.
-            let (pieces, peers) = (length / 20, PEERS_DEFAULT);
-            let info_bytes = length;
-            let measures = Measures {
-                info_bytes,
-                pieces,
-                piece_length: 1,
-                files: 1,
-                tiers: 1,
-                ..Measures::default()
-            };
-            let hashes = Needs { torrent_bytes: length, measures, peers, ..Needs::default() };
-            let needed = Plan::new(0, &hashes).err().unwrap_or(length);
-            // What its files take comes on top, and is told when it can be seen.
-            return Err(ceiling.too_little("to read this torrent", needed));
-        }
-        // Never more than there is room for, even if it grows meanwhile.
-        limit = length;
-        bytes.reserve_exact(usize::try_from(length + 1).unwrap_or(0));
-    } else {
-        // A pipe tells no length: what is read moves about while it grows.
-        limit = limit.min(ceiling.bytes / 4);
-    }
-    let read = file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if read as u64 > limit { Err(too_large(limit)) } else { Ok(bytes) }
-}
-
-/// The same, with the file that it is about.
-fn of_file(fatal: Fatal, path: &Path) -> Fatal {
-    let named = |why| format!("{}: {why}", path.display());
+/// The same, with the torrent that it is about.
+fn of_torrent(fatal: Fatal, named: Named<'_>) -> Fatal {
+    let called = |why| format!("{}: {why}", named.called());
     match fatal {
-        Fatal::NotBencode(why) => Fatal::NotBencode(named(why)),
-        Fatal::BadTorrent(why) => Fatal::BadTorrent(named(why)),
+        Fatal::NotBencode(why) => Fatal::NotBencode(called(why)),
+        Fatal::BadTorrent(why) => Fatal::BadTorrent(called(why)),
         other => other,
     }
 }

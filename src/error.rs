@@ -20,7 +20,8 @@ pub enum Status {
     Unknown = 1,
     /// No piece was verified for as long as `--timeout` allows.
     Timeout = 2,
-    /// There is nobody to ask: no tracker that can be spoken to, no mirror and no `--peer`.
+    /// There is nobody to ask: no tracker that can be spoken to, no mirror and no `--peer`; or the
+    /// server that has the torrent file does not answer.
     Network = 6,
     /// Stopped by SIGINT, SIGTERM or SIGHUP before the end.
     Unfinished = 7,
@@ -34,7 +35,7 @@ pub enum Status {
     FileIo = 17,
     /// A directory can't be made.
     MakeDirectory = 18,
-    /// The name of a host given with `--peer` or `--proxy` has no address.
+    /// The name of a host given with `--peer` or `--proxy`, or in a URL, has no address.
     NameResolution = 19,
     /// The torrent file is not bencode.
     NotBencode = 25,
@@ -52,14 +53,14 @@ impl Status {
         (Self::Done, "everything is there and verified"),
         (Self::Unknown, "another error, e.g. the torrent file can't be read"),
         (Self::Timeout, "nothing new for --timeout or --metadata-timeout seconds"),
-        (Self::Network, "nobody to ask: no tracker, mirror or peer that is of use"),
+        (Self::Network, "nobody to ask: no tracker, mirror or peer of use, no server"),
         (Self::Unfinished, "stopped by SIGINT, SIGTERM or SIGHUP"),
         (Self::DiskFull, "not enough room on the disk"),
         (Self::Busy, "another run is downloading the same to the same place"),
         (Self::CreateFile, "a file can't be created, opened or cut"),
         (Self::FileIo, "reading or writing a file failed"),
         (Self::MakeDirectory, "a directory can't be made"),
-        (Self::NameResolution, "a host given with --peer or --proxy has no address"),
+        (Self::NameResolution, "a host in --peer, --proxy or a URL has no address"),
         (Self::NotBencode, "the torrent file is not bencode"),
         (Self::BadTorrent, "the torrent is damaged, unsafe or of an unknown kind"),
         (Self::BadOption, "wrong options or arguments"),
@@ -80,6 +81,8 @@ pub enum Fatal {
     Usage(String),
     /// The torrent file can't be opened or read.
     ReadTorrent(PathBuf, io::Error),
+    /// The torrent file can't be fetched from this URL, of which no secret is told; why.
+    FetchTorrent(String, String),
     /// The torrent file is not bencode.
     NotBencode(String),
     /// The torrent file is bencode, but it describes nothing that can be downloaded safely.
@@ -128,6 +131,17 @@ impl Fatal {
         }
     }
 
+    /// Whether its text says which torrent it is about.
+    pub fn names_the_torrent(&self) -> bool {
+        matches!(
+            self,
+            Self::ReadTorrent(..)
+                | Self::FetchTorrent(..)
+                | Self::NotBencode(_)
+                | Self::BadTorrent(_)
+        )
+    }
+
     /// The exit status that belongs to it.
     pub fn status(&self) -> Status {
         match self {
@@ -148,7 +162,7 @@ impl Fatal {
             Self::FileIo(..) | Self::Output(_) => Status::FileIo,
             Self::DiskFull { .. } => Status::DiskFull,
             Self::Busy(_) => Status::Busy,
-            Self::NobodyToAsk(_) => Status::Network,
+            Self::NobodyToAsk(_) | Self::FetchTorrent(..) => Status::Network,
             Self::NameResolution(..) => Status::NameResolution,
             Self::Stalled(_) => Status::Timeout,
             Self::Stopped(_) => Status::Unfinished,
@@ -174,6 +188,7 @@ impl fmt::Display for Fatal {
         match self {
             Self::Usage(why) => write!(f, "{why}; see rusty_torrent --help"),
             Self::ReadTorrent(path, error) => write!(f, "can't read {}: {error}", path.display()),
+            Self::FetchTorrent(url, why) => write!(f, "can't fetch the torrent from {url}: {why}"),
             Self::NotBencode(why) => write!(f, "not a torrent file: {why}"),
             Self::BadTorrent(why) => write!(f, "torrent refused: {why}"),
             Self::MakeDirectory(path, error) => {

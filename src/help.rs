@@ -10,11 +10,11 @@ const WIDTH: usize = 79;
 pub const TITLE: &str = "wget for torrents";
 
 /// What is typed.
-pub const USAGE: &str = "rusty_torrent [OPTIONS] TORRENT [DIR]";
+pub const USAGE: &str = "rusty_torrent [OPTIONS] TORRENT... [DIR]";
 
 /// What it does.
-pub const ABOUT: &str = "Downloads what TORRENT, a file or a magnet link, describes into DIR (.), \
-    verifies every piece and exits. What is in DIR already is checked and kept.";
+pub const ABOUT: &str = "Downloads what TORRENT, a file, its URL, - or a magnet link, describes into \
+    DIR (.), verifies every piece and exits. What is in DIR already is checked and kept.";
 
 /// How values are typed.
 pub const VALUES: &str = "A value follows its option, or an =. SIZE and RATE are numbers, with K, \

@@ -4,12 +4,12 @@
 //! those named before it; a test holds this true.
 //!
 //! ```text
-//! 5  progress options help manual completions arguments ways create cli main  what is shown and typed,
-//!                           the exit status
-//! 4  engine/                threads: event, resolve, hops, agent, announcer, local, dht, discovery,
-//!                           listener, greeter, outside, aside, recheck, chunk, upload, session,
-//!                           webseed, outlet, recorder, writer, pool, coordinator, metadata, watch,
-//!                           download, create
+//! 5  progress options help manual completions ceiling torrents arguments ways create cli main  what is
+//!                           shown and typed, the exit status
+//! 4  engine/                threads: event, resolve, hops, agent, retrieval, announcer, local, dht,
+//!                           discovery, listener, greeter, outside, aside, recheck, chunk, upload,
+//!                           session, webseed, outlet, recorder, writer, pool, coordinator, metadata,
+//!                           watch, download, create
 //! 3  system/                walls to the OS: buffer, route, link, signals, allowance, storage, tree,
 //!                           resume, sandbox
 //! 2  policy/                decisions, no I/O, time passed in: selection, memory, rate, bucket, noise,
@@ -25,6 +25,7 @@
 
 pub mod arguments;
 pub mod bitfield;
+pub mod ceiling;
 pub mod cli;
 pub mod completions;
 pub mod create;
@@ -42,5 +43,6 @@ pub mod protocol;
 mod stopwatch;
 pub mod system;
 pub mod text;
+pub mod torrents;
 pub mod units;
 pub mod ways;

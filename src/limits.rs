@@ -16,6 +16,8 @@ pub const THREAD_OTHER_BYTES: usize = 16 << 10;
 
 // ---- torrent files -----------------------------------------------------------------------------
 
+/// Torrents that may be named at once: a file that waits for its turn is open.
+pub const TORRENTS_MAX: usize = 256;
 /// A torrent file larger than this is not read. The largest real ones have some 20 MiB.
 pub const TORRENT_LENGTH_MAX_BYTES: u64 = 64 << 20;
 /// Lists and dictionaries inside each other, in any bencode from anywhere.
@@ -404,6 +406,9 @@ pub const FAREWELL_BUDGET_MS: u64 = 3_000;
 pub const FAREWELL_THREADS_MIN: usize = 4;
 /// Threads that say goodbye.
 pub const FAREWELL_THREADS_MAX: usize = 16;
+
+/// Fetching a torrent file from a URL in all: the largest real ones over a slow line.
+pub const RETRIEVAL_TIMEOUT_MS: u64 = 120_000;
 
 // ---- mirrors -----------------------------------------------------------------------------------
 

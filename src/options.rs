@@ -53,6 +53,14 @@ pub const GROUPS: &[Group] = &[
         title: "what and where",
         rows: &[
             Row {
+                short: "-d",
+                name: "--dir",
+                value: "DIR",
+                meaning: "where files go; all names are torrents then",
+                text: "Where the files go; all other arguments are torrents then.",
+                ..OPTION
+            },
+            Row {
                 name: "--select-file",
                 value: "FILES",
                 lasting: false,

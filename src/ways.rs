@@ -18,6 +18,7 @@ const PORT_DEFAULT: u16 = 6881;
 
 /// Ways to others, as they were typed. They are looked up and opened before the process shuts itself
 /// in.
+#[derive(Clone)]
 pub struct Ways {
     /// Where peers are.
     pub peers: Vec<SocketAddr>,

@@ -84,7 +84,8 @@ impl Keeper {
     fn read(&self) -> NodeFile {
         let mut bytes = Vec::new();
         let most = NODE_FILE_MAX_BYTES as u64 + 1;
-        match (&*self.0).take(most).read_to_end(&mut bytes) {
+        let mut file = &*self.0;
+        match file.rewind().and_then(|()| file.take(most).read_to_end(&mut bytes)) {
             Ok(_) => NodeFile::decode(&bytes),
             Err(_) => NodeFile::default(),
         }

@@ -21,6 +21,7 @@ pub mod pool;
 pub mod recheck;
 pub mod recorder;
 mod resolve;
+pub mod retrieval;
 pub mod session;
 pub mod upload;
 mod watch;

@@ -53,26 +53,44 @@ fn ignores(own_status: &str, signal: i32) -> bool {
     bit.is_some_and(|bit| mask & bit != 0)
 }
 
+/// Signals are heard.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Where the first one arrives.
+    pub first: Receiver<()>,
+    any: Arc<AtomicBool>,
+}
+
+impl Heard {
+    /// Whether there was one, taken or not.
+    pub fn any(&self) -> bool {
+        self.any.load(Ordering::SeqCst)
+    }
+}
+
 impl Caught {
-    /// Begins to listen, on a thread of its own. The first signal arrives at the receiver.
+    /// Begins to listen, on a thread of its own.
     ///
     /// # Errors
     /// The system has no thread for it.
-    pub fn listen(self) -> io::Result<Receiver<()>> {
+    pub fn listen(self) -> io::Result<Heard> {
         let mut signals = self.signals;
-        let (sender, receiver) = bounded(1);
+        let (sender, first) = bounded(1);
+        let any = Arc::new(AtomicBool::new(false));
+        let came = Arc::clone(&any);
         let wait = move || {
             for (earlier, _) in signals.forever().enumerate() {
                 if earlier > 0 {
                     std::process::exit(i32::from(Status::Unfinished.code()));
                 }
+                came.store(true, Ordering::SeqCst);
                 let _over = sender.try_send(());
             }
         };
         let builder = thread::Builder::new().name("signals".into()).stack_size(SIGNALS_STACK_BYTES);
         builder.spawn(wait)?;
         self.nobody_listens.store(false, Ordering::SeqCst);
-        Ok(receiver)
+        Ok(Heard { first, any })
     }
 }
 
