@@ -43,7 +43,7 @@ pub enum Command {
     Completions(Shell),
     /// Print the version.
     Version,
-    /// Download something.
+    /// Download something, or look at it.
     Download(Box<Arguments>),
     /// Make a torrent.
     Create(Box<Making>),
@@ -81,11 +81,29 @@ pub struct Said {
     pub text: String,
 }
 
+/// What is done with a torrent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Task {
+    /// It is downloaded.
+    #[default]
+    Download,
+    /// It is described.
+    Show,
+    /// What is there of it is hashed.
+    Verify,
+    /// It is looked at whether it could be downloaded.
+    Check,
+}
+
 /// What is to be downloaded, and how.
 #[derive(Debug, PartialEq)]
 pub struct Arguments {
     /// Torrent files, their URLs, magnet links; `-` is standard input.
     pub torrents: Vec<PathBuf>,
+    /// What is done with them.
+    pub task: Task,
+    /// What is found is told in JSON.
+    pub json: bool,
     /// Where the files go.
     pub dir: PathBuf,
     /// Say nothing but errors.
@@ -218,13 +236,28 @@ pub fn parse(
     if stdout && seeding.is_some() {
         return Err(Fatal::Usage("--stdout and --seed can't be had together".to_owned()));
     }
+    let (task, json) = task(&mut given)?;
+    let save_torrent = given.flag(row!("--save-torrent"))?;
+    let wish = Wish { numbers, patterns };
+    if task != Task::Download {
+        let for_downloads = [
+            (save_torrent, "--save-torrent is"),
+            (stdout, "--stdout is"),
+            (!wish.is_everything(), "--select-file and --select are"),
+        ];
+        if let Some((_, what)) = for_downloads.iter().find(|(given, _)| *given) {
+            return Err(Fatal::Usage(format!("{what} for a download")));
+        }
+    }
     let arguments = Arguments {
         torrents: Vec::new(),
+        task,
+        json,
         dir: PathBuf::new(),
         quiet,
         verbosity,
         log,
-        wish: Wish { numbers, patterns },
+        wish,
         sequential: given.flag(row!("--sequential"))?,
         stdout,
         peers,
@@ -246,7 +279,7 @@ pub fn parse(
         seeding,
         patience,
         metadata_patience,
-        save_torrent: given.flag(row!("--save-torrent"))?,
+        save_torrent,
         umask,
         sandbox: !given.flag(row!("--no-sandbox"))?,
         strange_variables: given.strange_variables(),
@@ -262,8 +295,10 @@ pub fn parse(
         return Err(Fatal::Usage(why));
     }
     free.extend(names);
+    // What is shown has no directory.
+    let dir = dir.or_else(|| (task == Task::Show).then(|| PathBuf::from(".")));
     let (torrents, dir) = places(free, dir)?;
-    let forever = arguments.seeding == Some(Seeding::default());
+    let forever = task == Task::Download && arguments.seeding == Some(Seeding::default());
     if torrents.len() > 1 && forever {
         let why = "--seed stays at the first of several torrents: say --seed-time or --seed-ratio";
         return Err(Fatal::Usage(why.to_owned()));
@@ -272,6 +307,29 @@ pub fn parse(
         return Err(Fatal::Usage("--stdout takes one torrent".to_owned()));
     }
     Ok(Command::Download(Box::new(Arguments { torrents, dir, ..arguments })))
+}
+
+/// What is to be done, and whether programs read what is said.
+fn task(given: &mut Given) -> Result<(Task, bool), Fatal> {
+    let tasks = [
+        (row!("--show"), Task::Show),
+        (row!("--verify"), Task::Verify),
+        (row!("--check-only"), Task::Check),
+    ];
+    let mut named =
+        |(row, task): (&'static Row, Task)| given.is_typed(row).then_some((row.name, task));
+    let tasks: Vec<_> = tasks.into_iter().filter_map(&mut named).collect();
+    let json = given.is_typed(row!("--json"));
+    match tasks.as_slice() {
+        [] if json => {
+            Err(Fatal::Usage("--json goes with --show, --verify or --check-only".to_owned()))
+        }
+        [] => Ok((Task::Download, false)),
+        [(_, task)] => Ok((*task, json)),
+        [(one, _), (other, _), ..] => {
+            Err(Fatal::Usage(format!("{one} and {other} can't be had together")))
+        }
+    }
 }
 
 fn is_option(name: &OsStr) -> bool {
@@ -708,6 +766,8 @@ mod tests {
                     --max-download-limit 5M -u 20K --seed-time 1.5 --seed-ratio 2 x.torrent there";
         let expected = Arguments {
             torrents: vec!["x.torrent".into()],
+            task: Task::Download,
+            json: false,
             dir: "there".into(),
             quiet: true,
             verbosity: 2,
@@ -883,6 +943,10 @@ mod tests {
             ("--create a --tracker http://", "--tracker takes"),
             ("--create a --web-seed udp://a:1", "--web-seed takes"),
             ("--tracker http://a/ a", "--tracker"),
+            ("--json a", "--json goes with"),
+            ("--show --verify a", "--show and --verify"),
+            ("--verify --check-only a", "--verify and --check-only"),
+            ("--show --save-torrent a", "--save-torrent"),
             ("--timeout soon a", "--timeout"),
             ("--timeout -1 a", "--timeout"),
         ];
@@ -1026,7 +1090,7 @@ mod tests {
     #[test]
     fn the_last_of_several_names_is_the_directory_unless_one_is_given() {
         let hash = "0123456789012345678901234567890123456789";
-        let cases: [(&str, &[&str], &str); 9] = [
+        let cases: [(&str, &[&str], &str); 10] = [
             ("a", &["a"], "."),
             ("a b", &["a"], "b"),
             ("a b c", &["a", "b"], "c"),
@@ -1035,6 +1099,7 @@ mod tests {
             ("-", &["-"], "."),
             ("- b", &["-"], "b"),
             ("-d c - http://a/b magnet:?x", &["-", "http://a/b", "magnet:?x"], "c"),
+            ("--show a b", &["a", "b"], "."),
             ("a no.torrent", &["a"], "no.torrent"),
         ];
         for (line, torrents, dir) in cases {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::sync::{Arc, Once};
@@ -14,14 +14,16 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
-use crate::arguments::{Arguments, Command, Making, parse};
+use crate::arguments::{Arguments, Command, Making, Task, parse};
 use crate::ceiling::{Ceiling, in_units};
 use crate::completions::completions;
 use crate::create::create;
-use crate::engine::download::{Options, Report, download};
+use crate::engine;
+use crate::engine::download::{Options, Report, download, layout};
 use crate::engine::metadata::{self, Effort};
 use crate::engine::outside::{Directions, Outside};
 use crate::engine::retrieval;
+use crate::engine::verification;
 use crate::error::{Fatal, Status};
 use crate::help;
 use crate::limits::{
@@ -31,15 +33,19 @@ use crate::limits::{
 use crate::manual::manual;
 use crate::policy::memory::{Needs, Plan};
 use crate::policy::selection::{Selection, Wish};
+use crate::preflight::Preflight;
 use crate::progress::{Screen, span};
 use crate::protocol::magnet::Magnet;
 use crate::protocol::metainfo::{Measures, Metainfo};
 use crate::protocol::web_seed::mirror_url;
+use crate::show;
+use crate::system::ground::Ground;
 use crate::system::sandbox::{self, Sandbox};
 use crate::system::signals::{self, Caught, Heard};
 use crate::text::Foreign;
 use crate::torrents::{Named, Opened};
 use crate::units::{Bytes, Count};
+use crate::verify;
 use crate::ways::Ways;
 
 /// Runs the program with these arguments, its own name not among them, and these variables of the
@@ -235,6 +241,9 @@ fn fetch_file(run: &mut Run<'_>, torrent: Vec<u8>) -> Result<(), Fatal> {
     let plan = plan(run.ceiling, &needs)?;
     let metainfo = Metainfo::parse_with_mirrors(&torrent, &arguments.mirrors)?;
     drop(torrent);
+    if arguments.task != Task::Download {
+        return look(run, &metainfo, &plan);
+    }
     let selection = select(&arguments.wish, &metainfo)?;
     let ways = run.ways()?;
     describe(&metainfo, selection.as_ref());
@@ -316,6 +325,11 @@ fn fetch_link(run: &mut Run<'_>, link: &str) -> Result<(), Fatal> {
     let known = known();
     drop(info);
     match known {
+        Ok((torrent, plan)) if arguments.task != Task::Download => {
+            outside.discovery.farewell(metadata::TOTALS);
+            drop(outside);
+            look(run, &torrent.0, &plan)
+        }
         Ok((torrent, plan)) => {
             outside.is_private(torrent.0.private);
             fetch_torrent(arguments, torrent, ways, plan, Some(outside), &signals, screen)
@@ -325,6 +339,80 @@ fn fetch_link(run: &mut Run<'_>, link: &str) -> Result<(), Fatal> {
             Err(fatal)
         }
     }
+}
+
+/// Looks at a torrent, and says what is seen.
+fn look(run: &mut Run<'_>, metainfo: &Metainfo, plan: &Plan) -> Result<(), Fatal> {
+    let Run { arguments, screen, .. } = *run;
+    let Arguments { ref dir, json, quiet, .. } = *arguments;
+    match arguments.task {
+        Task::Verify => {
+            let signals = run.begin()?;
+            let mut show = |progress: &_| screen.show(progress, Instant::now());
+            let found = verification::verify(metainfo, dir, plan.checkers, &signals, &mut show)?;
+            screen.clear();
+            write_out(|out| match json {
+                true => verify::json(metainfo, &found, dir, out),
+                false if quiet => Ok(()),
+                false => verify::text(metainfo, &found, dir, out),
+            });
+            verify::outcome(metainfo, &found)
+        }
+        Task::Check => {
+            let ways = run.ways()?;
+            let signals = run.begin()?;
+            let checked = check(arguments, metainfo, plan, &ways, &signals)?;
+            screen.clear();
+            let obstacle = checked.obstacle();
+            write_out(|out| match json {
+                true => checked.json(obstacle.as_ref(), out),
+                false if quiet => Ok(()),
+                false => checked.text(out),
+            });
+            checked.ground.and(obstacle.map_or(Ok(()), Err))
+        }
+        Task::Show | Task::Download => {
+            screen.clear();
+            write_out(|out| match json {
+                true => show::json(metainfo, out),
+                false => show::text(metainfo, out),
+            });
+            Ok(())
+        }
+    }
+}
+
+/// Looks whether a download could begin.
+fn check<'a>(
+    arguments: &'a Arguments,
+    metainfo: &'a Metainfo,
+    plan: &Plan,
+    ways: &Ways,
+    signals: &Receiver<()>,
+) -> Result<Preflight<'a>, Fatal> {
+    let Arguments { ref dir, min_free, local, .. } = *arguments;
+    // There are no sessions yet: four of them take more memory than one who asks.
+    let threads = plan.announcers + plan.farewells + plan.peers / 4;
+    let (tiers, info_hash) = (&metainfo.tiers, metainfo.info_hash);
+    let trackers = engine::preflight::ask(tiers, info_hash, threads, &ways.route, signals)?;
+    let around = !metainfo.private && ways.route.proxy().is_none();
+    Ok(Preflight {
+        metainfo,
+        dir,
+        ground: Ground::survey(dir, &layout(metainfo)),
+        min_free,
+        trackers,
+        dht: around && ways.dht.is_some(),
+        local: around && local && !ways.route.is_one_address(),
+        reaches_peers: ways.route.leads_to_peers(),
+        peers: ways.peers.len(),
+    })
+}
+
+/// Writes to standard output. That it is closed or full is nobody's fault here.
+fn write_out(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let _ignored = write(&mut out).and_then(|()| out.flush());
 }
 
 /// Downloads a torrent, and says so.
@@ -375,7 +463,13 @@ fn fetch_torrent(
 fn begin(arguments: &Arguments, caught: Caught) -> Result<Heard, Fatal> {
     // Before the first thread, or that one would be outside.
     if arguments.sandbox {
-        tell(sandbox::enter(&arguments.dir)?, &arguments.dir);
+        match arguments.task {
+            Task::Download => tell(sandbox::enter(&arguments.dir)?, &arguments.dir),
+            Task::Show | Task::Verify | Task::Check => {
+                let sandbox = sandbox::enter_to_look(&arguments.dir);
+                info!("sandbox without any right to write: {sandbox:?}");
+            }
+        }
     }
     caught.listen().map_err(deaf)
 }

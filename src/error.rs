@@ -43,7 +43,7 @@ pub enum Status {
     BadTorrent = 26,
     /// The command line is wrong.
     BadOption = 28,
-    /// A checksum does not hold. Kept for read-only verification.
+    /// Read-only verification found files that are missing or damaged.
     Checksum = 32,
 }
 
@@ -64,7 +64,7 @@ impl Status {
         (Self::NotBencode, "the torrent file is not bencode"),
         (Self::BadTorrent, "the torrent is damaged, unsafe or of an unknown kind"),
         (Self::BadOption, "wrong options or arguments"),
-        (Self::Checksum, "kept for read-only verification"),
+        (Self::Checksum, "--verify found files that are missing or damaged"),
     ];
 
     /// The number the process ends with.
@@ -116,6 +116,8 @@ pub enum Fatal {
     Stalled(String),
     /// A signal asked for the end; the text says how far it got.
     Stopped(String),
+    /// Files are not as they should be; how many of them.
+    Checksum(String),
     /// The machine refused something that the run can't do without, such as a thread.
     System(&'static str, io::Error),
 }
@@ -166,6 +168,7 @@ impl Fatal {
             Self::NameResolution(..) => Status::NameResolution,
             Self::Stalled(_) => Status::Timeout,
             Self::Stopped(_) => Status::Unfinished,
+            Self::Checksum(_) => Status::Checksum,
         }
     }
 
@@ -216,6 +219,9 @@ impl fmt::Display for Fatal {
             ),
             Self::NobodyToAsk(why) => write!(f, "nobody to ask: {why}"),
             Self::NameResolution(host, error) => write!(f, "no address for {host}: {error}"),
+            Self::Checksum(how_many) => {
+                write!(f, "{how_many}; the same command without --verify fetches what is not right")
+            }
             Self::Stalled(why) | Self::Stopped(why) => write!(f, "{why}"),
             Self::System(what, error) => write!(f, "can't {what}: {error}"),
         }

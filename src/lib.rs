@@ -4,14 +4,14 @@
 //! those named before it; a test holds this true.
 //!
 //! ```text
-//! 5  progress options help manual completions ceiling torrents arguments ways create cli main  what is
-//!                           shown and typed, the exit status
-//! 4  engine/                threads: event, resolve, hops, agent, retrieval, announcer, local, dht,
-//!                           discovery, listener, greeter, outside, aside, recheck, chunk, upload,
-//!                           session, webseed, outlet, recorder, writer, pool, coordinator, metadata,
-//!                           watch, download, create
-//! 3  system/                walls to the OS: buffer, route, link, signals, allowance, storage, tree,
-//!                           resume, sandbox
+//! 5  progress options help manual completions json ceiling torrents arguments ways show verify preflight
+//!                           create cli main  typed and shown
+//! 4  engine/                threads: event, resolve, hops, agent, announcer, preflight, retrieval,
+//!                           local, dht, discovery, listener, greeter, outside, aside, recheck, chunk,
+//!                           upload, session, webseed, outlet, recorder, writer, pool, coordinator,
+//!                           metadata, watch, download, verification, create
+//! 3  system/                walls to the OS: buffer, route, link, signals, allowance, storage, ground,
+//!                           tree, resume, sandbox
 //! 2  policy/                decisions, no I/O, time passed in: selection, memory, rate, bucket, noise,
 //!                           choker, serving, metadata, exchange, pipeline, rarity, picker, blame,
 //!                           mirrors, swarm, conversation, fetch, inquiry, encryption, peer_book,
@@ -32,17 +32,21 @@ pub mod create;
 pub mod engine;
 pub mod error;
 pub mod help;
+pub mod json;
 pub mod limits;
 pub mod manual;
 pub mod options;
 pub mod order;
 pub mod policy;
+pub mod preflight;
 pub mod progress;
 pub mod protocol;
+pub mod show;
 #[cfg(test)]
 mod stopwatch;
 pub mod system;
 pub mod text;
 pub mod torrents;
 pub mod units;
+pub mod verify;
 pub mod ways;

@@ -407,6 +407,8 @@ pub const FAREWELL_THREADS_MIN: usize = 4;
 /// Threads that say goodbye.
 pub const FAREWELL_THREADS_MAX: usize = 16;
 
+/// Asking all trackers whether they are there.
+pub const PREFLIGHT_TIMEOUT_MS: u64 = 8_000;
 /// Fetching a torrent file from a URL in all: the largest real ones over a slow line.
 pub const RETRIEVAL_TIMEOUT_MS: u64 = 120_000;
 

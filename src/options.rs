@@ -303,6 +303,39 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        title: "looking without downloading",
+        rows: &[
+            Row {
+                name: "--show",
+                lasting: false,
+                meaning: "show what is in TORRENT, and download nothing",
+                text: "Show what is in TORRENT, and download nothing.",
+                ..OPTION
+            },
+            Row {
+                name: "--verify",
+                lasting: false,
+                meaning: "hash what is in DIR, and change nothing",
+                text: "Hash what is in DIR, tell of each file whether it is right, and change nothing.",
+                ..OPTION
+            },
+            Row {
+                name: "--check-only",
+                lasting: false,
+                meaning: "look whether a download could begin",
+                text: "Look whether a download could begin: room, rights, trackers.",
+                ..OPTION
+            },
+            Row {
+                name: "--json",
+                lasting: false,
+                meaning: "say it to programs: with one of these three",
+                text: "Say it to programs, as one JSON object: with one of these three.",
+                ..OPTION
+            },
+        ],
+    },
+    Group {
         title: "making a torrent",
         rows: &[
             Row {

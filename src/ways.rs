@@ -7,7 +7,7 @@ use std::sync::Arc;
 use log::warn;
 use ureq::ProxyProtocol;
 
-use crate::arguments::{Arguments, Said, place};
+use crate::arguments::{Arguments, Said, Task, place};
 use crate::engine::dht::{Entry, Keeper};
 use crate::error::Fatal;
 use crate::limits::PORT_TRIES_MAX;
@@ -78,7 +78,9 @@ fn entry(arguments: &Arguments) -> Result<Entry, Fatal> {
     let open = |path: &std::path::PathBuf| {
         Keeper::open(path).map_err(|error| Fatal::FileIo("open", path.clone(), error))
     };
-    let keeper = arguments.dht_file.as_ref().map(open).transpose()?;
+    // Where it is only looked, nothing is made.
+    let file = arguments.dht_file.as_ref().filter(|_| arguments.task == Task::Download);
+    let keeper = file.map(open).transpose()?;
     let typed = arguments.dht_nodes.clone();
     Ok(Entry { typed, named: Vec::new(), keeper })
 }

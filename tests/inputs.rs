@@ -13,7 +13,7 @@ use support::peer::{Behaviour, Peer, Silent};
 use support::program::{self, Outcome};
 use support::scratch::Scratch;
 use support::torrent::Torrent;
-use support::tracker::Tracker;
+use support::tracker::{self, Tracker};
 use support::web::{Fault, Web};
 
 const PIECE: usize = 32 << 10;
@@ -245,6 +245,32 @@ fn a_signal_ends_all_of_them() {
     assert!(errors[0].starts_with(&format!("error: {}: stopped", files[0])), "{outcome:#?}");
     assert_eq!(errors[1], "error: stopped before 1 torrent");
     assert!(!out.join("the second").exists());
+}
+
+#[test]
+fn what_one_leaves_behind_fits_beside_the_next() {
+    let scratch = Scratch::new("left behind");
+    let silent = [(); 8].map(|()| Tracker::with_fault(tracker::Fault::Silent));
+    let torrents: Vec<Torrent> = (0..12)
+        .map(|number| {
+            let torrent = torrent(&format!("left behind {number}"));
+            silent.iter().fold(torrent, |torrent, tracker| torrent.tracked_by(&tracker.http_url()))
+        })
+        .collect();
+    let peers: Vec<Peer> = torrents.iter().map(|torrent| Peer::honest(&torrent.payload)).collect();
+    // Each has a peer of its own, which its link names.
+    let links: Vec<String> = torrents
+        .iter()
+        .zip(&peers)
+        .map(|(torrent, peer)| format!("{}&x.pe={}", torrent.magnet(), peer.address()))
+        .collect();
+    let dir = shown(&scratch.join("out"));
+    let options = ["--no-lsd", "--no-dht", "--max-memory", "10M", "--dir", &dir];
+    let links: Vec<&str> = links.iter().map(String::as_str).collect();
+    let (outcome, most) = program::start([&options[..], &links].concat()).watch(LIMIT);
+    outcome.assert_status(0);
+    assert_eq!(outcome.stdout.lines().count(), torrents.len(), "{outcome:#?}");
+    assert!(most.anonymous > 0 && most.anonymous <= 10 << 20, "{most:?}");
 }
 
 #[test]

@@ -22,10 +22,10 @@ use crate::limits::{
     TRACKER_RESOLVE_TIMEOUT_MS, TRACKER_SEND_TIMEOUT_MS, TRACKER_UDP_WAITS_MS,
 };
 use crate::policy::tiers::TrackerIndex;
-use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, Scheme, TrackerError};
+use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, Scheme, Swarm, TrackerError};
 use crate::protocol::url::shown;
 use crate::system::route::Route;
-use crate::units::Count;
+use crate::units::{Count, InfoHash};
 
 /// How long to wait for what; the default is that of `limits`.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ impl Default for Patience {
 impl Patience {
     /// The same, but everything within `left`, and soon enough for a lost datagram to be sent
     /// again in that time.
-    fn within(self, left: Duration) -> Self {
+    pub(super) fn within(self, left: Duration) -> Self {
         Self {
             resolve: self.resolve.min(left),
             connect: self.connect.min(left),
@@ -182,6 +182,20 @@ impl Announcer {
         drop((queue, done));
         let answers = std::iter::from_fn(|| answers.recv_deadline(deadline).ok());
         answers.filter(|answered| *answered).count()
+    }
+}
+
+/// Asks a tracker whether it is there, and who has the torrent, if it tells: it hears nothing of us.
+pub(super) fn inquire(
+    url: &str,
+    info_hash: InfoHash,
+    patience: &Patience,
+    route: &Arc<Route>,
+) -> Result<Option<Swarm>, TrackerError> {
+    match Scheme::of(url) {
+        Some(Scheme::Http) => http::scrape(url, info_hash, patience, route),
+        Some(Scheme::Udp) => udp::reach(url, patience, route).map(|()| None),
+        None => Err(TrackerError::BadUrl),
     }
 }
 

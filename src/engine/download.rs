@@ -42,7 +42,7 @@ use crate::system::link::Waker;
 use crate::system::resume::ResumeFile;
 use crate::system::route::Route;
 use crate::system::storage::directory::Directory;
-use crate::system::storage::layout::{Layout, OutputKind};
+use crate::system::storage::layout::{Layout, OutputFile, OutputKind};
 use crate::system::storage::source::Source;
 use crate::system::storage::{Storage, catch_failed_stores};
 use crate::units::{Count, PieceIndex};
@@ -194,6 +194,16 @@ fn download_through(
     Ok(Report { total, downloaded, mirrored, uploaded, elapsed })
 }
 
+/// Where the torrent's bytes lie when every file is kept under its name.
+pub fn layout(metainfo: &Metainfo) -> Layout {
+    let file = |file: &FileEntry| OutputFile {
+        path: file.path.clone(),
+        length: file.length,
+        kind: if file.is_data() { OutputKind::Data } else { OutputKind::Pad },
+    };
+    Layout::new(metainfo.files.iter().map(file).collect())
+}
+
 /// What is known of the files before anybody is asked.
 struct Prepared {
     storage: Storage,
@@ -225,7 +235,7 @@ fn check(
 
 /// A piece that is all padding is zeros, and was found so; one whose hash says otherwise can't be
 /// had from anybody.
-fn refuse_bad_padding(
+pub(super) fn refuse_bad_padding(
     metainfo: &Metainfo,
     layout: &Layout,
     missing: impl Fn(&PieceIndex) -> bool,

@@ -302,6 +302,11 @@ impl Metainfo {
         &self.info
     }
 
+    /// Whether it says of itself that it is of version 2 (BEP 52) as well.
+    pub fn is_hybrid(&self) -> bool {
+        Value::parse(&self.info).is_ok_and(|info| info.get("meta version").is_some())
+    }
+
     /// What stands before and behind [`Self::info`] in a torrent file.
     pub fn around_info(&self) -> (Vec<u8>, Vec<u8>) {
         let first = self.tiers.iter().flatten().next();

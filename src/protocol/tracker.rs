@@ -129,6 +129,15 @@ impl From<io::Error> for TrackerError {
     }
 }
 
+/// How many have a torrent, as a tracker says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Swarm {
+    /// All of it.
+    pub seeders: u32,
+    /// Some of it.
+    pub leechers: u32,
+}
+
 /// The kinds of tracker that we can speak to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scheme {

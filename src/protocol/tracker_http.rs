@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::bencode::Value;
 use super::tracker::{
-    AnnounceReply, AnnounceRequest, Event, TrackerError, compact_peers, compact_peers_v6, interval,
-    min_interval, usable_peers,
+    AnnounceReply, AnnounceRequest, Event, Swarm, TrackerError, compact_peers, compact_peers_v6,
+    interval, min_interval, usable_peers,
 };
 use super::url::{escape_what_no_url_holds, has_host, percent_encode};
 use crate::limits::TRACKER_ID_MAX_BYTES;
 use crate::text::Foreign;
+use crate::units::InfoHash;
 
 impl Event {
     /// Its name in a query.
@@ -26,14 +27,41 @@ impl Event {
 /// The URL that announces `request` to the tracker at `base`. What `base` has of path and query
 /// stays, since a passkey may be there; a fragment goes; what a URL can't hold is escaped.
 pub fn announce_url(base: &str, request: &AnnounceRequest) -> Result<String, TrackerError> {
+    let (origin, path) = origin_and_path(base)?;
+    let mut url = with_query(&origin, path);
+    push_query(request, &mut url);
+    Ok(url)
+}
+
+/// The URL at which the tracker at `base` says who has a torrent (BEP 48): `scrape` stands in it for
+/// the `announce` that its last component begins with. Without that it is the server's own.
+pub fn scrape_url(base: &str, info_hash: InfoHash) -> Result<String, TrackerError> {
+    let (origin, path) = origin_and_path(base)?;
+    let (place, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+    let (above, last) = place.rsplit_once('/').unwrap_or_default();
+    let Some(rest) = last.strip_prefix("announce") else { return Ok(origin + "/") };
+    let mut url = with_query(&origin, &format!("{above}/scrape{rest}{query}"));
+    url.push_str("info_hash=");
+    percent_encode(&info_hash.0, &mut url);
+    Ok(url)
+}
+
+/// Scheme and host, escaped, and the rest as it is.
+fn origin_and_path(base: &str) -> Result<(String, &str), TrackerError> {
     let base = base.split('#').next().unwrap_or_default();
     let (scheme, rest) = base.split_once("://").ok_or(TrackerError::BadUrl)?;
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if !has_host(base) {
         return Err(TrackerError::BadUrl);
     }
-    let mut url = format!("{scheme}://");
-    escape_what_no_url_holds(authority, &mut url);
+    let mut origin = format!("{scheme}://");
+    escape_what_no_url_holds(authority, &mut origin);
+    Ok((origin, path))
+}
+
+/// A URL that a query can be put behind.
+fn with_query(origin: &str, path: &str) -> String {
+    let mut url = origin.to_owned();
     if !path.starts_with('/') {
         url.push('/');
     }
@@ -43,8 +71,14 @@ pub fn announce_url(base: &str, request: &AnnounceRequest) -> Result<String, Tra
         Some((_, query)) if query.is_empty() || query.ends_with('&') => {}
         Some(_) => url.push('&'),
     }
-    push_query(request, &mut url);
-    Ok(url)
+    url
+}
+
+/// What an answer says of a torrent (BEP 48), if it does.
+pub fn parse_scrape(body: &[u8], info_hash: InfoHash) -> Option<Swarm> {
+    let torrent = Value::parse(body).ok()?.get("files")?.get(info_hash.0)?;
+    let count = |key| u32::try_from(torrent.get(key).and_then(Value::integer)?).ok();
+    Some(Swarm { seeders: count("complete")?, leechers: count("incomplete")? })
 }
 
 fn push_query(request: &AnnounceRequest, url: &mut String) {
@@ -128,7 +162,56 @@ mod tests {
 
     use super::*;
     use crate::limits::{FOREIGN_TEXT_MAX_CHARS, PEERS_PER_REPLY_MAX};
-    use crate::units::{InfoHash, PeerId};
+    use crate::units::PeerId;
+
+    #[test]
+    fn a_scrape_is_asked_for_beside_the_announce() {
+        let hash = InfoHash([b'a'; 20]);
+        let query = format!("info_hash={}", "a".repeat(20));
+        // The examples of BEP 48, and others.
+        let cases = [
+            ("http://a.example/announce", format!("http://a.example/scrape?{query}")),
+            ("http://a.example/x/announce", format!("http://a.example/x/scrape?{query}")),
+            ("http://a.example/announce.php", format!("http://a.example/scrape.php?{query}")),
+            ("http://a.example/a", "http://a.example/".to_owned()),
+            (
+                "http://a.example/announce?x2%0644",
+                format!("http://a.example/scrape?x2%0644&{query}"),
+            ),
+            ("http://a.example/announce?x=2/4", format!("http://a.example/scrape?x=2/4&{query}")),
+            ("http://a.example/x%064announce", "http://a.example/".to_owned()),
+            ("http://a.example?announce", "http://a.example/".to_owned()),
+            ("http://a.example", "http://a.example/".to_owned()),
+            ("https://me:x@a.example/announce#y", format!("https://me:x@a.example/scrape?{query}")),
+        ];
+        for (base, expected) in cases {
+            assert_eq!(scrape_url(base, hash), Ok(expected), "{base}");
+        }
+        assert_eq!(scrape_url("http:///announce", hash), Err(TrackerError::BadUrl));
+    }
+
+    #[test]
+    fn a_scrape_tells_of_its_torrent_or_nothing() {
+        let hash = InfoHash([b'a'; 20]);
+        let files =
+            |name: &str, torrent: &str| format!("d5:filesd20:{}{torrent}ee", name.repeat(20));
+        let good = "d8:completei5e10:downloadedi50e10:incompletei10ee";
+        let swarm = Some(Swarm { seeders: 5, leechers: 10 });
+        let cases = [
+            (files("a", good), swarm),
+            (files("b", good), None),
+            (files("a", "d8:completei5ee"), None),
+            (files("a", "d8:completei-5e10:incompletei10ee"), None),
+            (files("a", "le"), None),
+            ("d14:failure reason2:noe".to_owned(), None),
+            ("d5:filesle".to_owned(), None),
+            ("<html>".to_owned(), None),
+            (String::new(), None),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(parse_scrape(body.as_bytes(), hash), expected, "{body}");
+        }
+    }
 
     fn request() -> AnnounceRequest {
         AnnounceRequest {

@@ -2,6 +2,7 @@
 
 pub mod allowance;
 pub mod buffer;
+pub mod ground;
 pub mod link;
 pub mod resume;
 pub mod route;

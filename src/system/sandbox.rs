@@ -53,12 +53,22 @@ pub fn enter(dir: &Path) -> Result<Sandbox, Fatal> {
     Directory::create(dir)?;
     // Without the directory itself nothing could be written at all.
     let home = PathFd::new(dir).ok();
-    Ok(home.and_then(|home| shut_in(home).ok()).unwrap_or(Sandbox::Absent))
+    let inside = AccessFs::from_all(ABI::V5)
+        & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock);
+    Ok(home.and_then(|home| shut_in(Some(home), inside).ok()).unwrap_or(Sandbox::Absent))
 }
 
-fn shut_in(home: PathFd) -> Result<Sandbox, RulesetError> {
+/// The same, but nothing can be written anywhere, and of `dir` it can be read alone. It is not made.
+pub fn enter_to_look(dir: &Path) -> Sandbox {
+    let home = PathFd::new(dir).ok();
+    shut_in(home, AccessFs::ReadFile | AccessFs::ReadDir).unwrap_or(Sandbox::Absent)
+}
+
+fn shut_in(
+    home: Option<PathFd>,
+    inside: landlock::BitFlags<AccessFs>,
+) -> Result<Sandbox, RulesetError> {
     let all = AccessFs::from_all(ABI::V5);
-    let inside = all & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock);
     let mut rules = Ruleset::default().handle_access(all)?.create()?;
     let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     let settings = (!is_root).then_some(SETTINGS);
@@ -74,7 +84,9 @@ fn shut_in(home: PathFd) -> Result<Sandbox, RulesetError> {
             rules = rules.add_rule(PathBeneath::new(path, rights))?;
         }
     }
-    rules = rules.add_rule(PathBeneath::new(home, inside))?;
+    if let Some(home) = home {
+        rules = rules.add_rule(PathBeneath::new(home, inside))?;
+    }
     Ok(match rules.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced => Sandbox::Whole,
         RulesetStatus::PartiallyEnforced => Sandbox::Partial,

@@ -14,10 +14,11 @@ use crate::limits::{
     TRACKER_HEAD_MAX_BYTES, TRACKER_INPUT_BYTES, TRACKER_OUTPUT_BYTES, TRACKER_REDIRECTS_MAX,
     TRACKER_REPLY_MAX_BYTES, TRACKER_REPLY_USUAL_BYTES,
 };
-use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, TrackerError};
-use crate::protocol::tracker_http::{announce_url, parse_reply};
+use crate::protocol::tracker::{AnnounceReply, AnnounceRequest, Swarm, TrackerError};
+use crate::protocol::tracker_http::{announce_url, parse_reply, parse_scrape, scrape_url};
 use crate::system::route::Route;
 use crate::text::Foreign;
+use crate::units::InfoHash;
 
 /// Held by the one announce whose answer is longer than usual.
 static LONG_REPLY: Mutex<()> = Mutex::new(());
@@ -58,6 +59,27 @@ pub(super) fn announce(
             Err(TrackerError::HttpStatus(response.status().as_u16()))
         }
         (answer, _) => answer,
+    }
+}
+
+/// Asks the tracker at `base` who has a torrent (BEP 48), or if it has no such place, whether it is
+/// there at all. It need not know; what answers with an error of the server's own is not there.
+pub(super) fn scrape(
+    base: &str,
+    info_hash: InfoHash,
+    patience: &Patience,
+    route: &Arc<Route>,
+) -> Result<Option<Swarm>, TrackerError> {
+    let uri = Uri::try_from(scrape_url(base, info_hash)?).map_err(|_| TrackerError::BadUrl)?;
+    let mut response = agent(patience, route, &uri).get(uri).call()?;
+    let status = response.status();
+    let mut body = Vec::new();
+    let reader = response.body_mut().as_reader();
+    // What breaks off says nothing, but there is somebody.
+    let _read = reader.take(TRACKER_REPLY_USUAL_BYTES).read_to_end(&mut body);
+    match parse_scrape(&body, info_hash) {
+        None if status.is_server_error() => Err(TrackerError::HttpStatus(status.as_u16())),
+        told => Ok(told),
     }
 }
 

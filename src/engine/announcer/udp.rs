@@ -34,11 +34,7 @@ impl Connections {
     ) -> Result<AnnounceReply, TrackerError> {
         let deadline = Instant::now() + patience.total;
         let target = Target::of(url)?;
-        let mut addresses = resolve(target.host, target.port, patience.resolve)?;
-        addresses.retain(|address| route.allows(address.ip()));
-        if addresses.is_empty() {
-            return Err(TrackerError::Resolve);
-        }
+        let addresses = addresses(url, patience, route)?;
         let announce = Announce { request, url_data: target.url_data };
         // An id that is known saves a round trip. The tracker may have forgotten it: then it says
         // so or says nothing, and a new one is asked for.
@@ -80,6 +76,24 @@ impl Connections {
 
 fn is_alive(since: Instant) -> bool {
     since.elapsed() < Duration::from_millis(TRACKER_UDP_CONNECTION_LIFE_MS)
+}
+
+/// Asks the tracker at `url` for a connection id, which it gives to whoever is at its address.
+pub(super) fn reach(url: &str, patience: &Patience, route: &Route) -> Result<(), TrackerError> {
+    let deadline = Instant::now() + patience.total;
+    connect(route, &addresses(url, patience, route)?, patience, deadline).map(drop)
+}
+
+/// The addresses of a tracker that may be used.
+fn addresses(
+    url: &str,
+    patience: &Patience,
+    route: &Route,
+) -> Result<Vec<SocketAddr>, TrackerError> {
+    let target = Target::of(url)?;
+    let mut addresses = resolve(target.host, target.port, patience.resolve)?;
+    addresses.retain(|address| route.allows(address.ip()));
+    if addresses.is_empty() { Err(TrackerError::Resolve) } else { Ok(addresses) }
 }
 
 /// Asks the addresses in turn for a connection id, so that one that is dead does not use up the
