@@ -16,6 +16,7 @@ use crate::limits::{
 use crate::options::{Row, VARIABLE_PREFIX, row, rows};
 use crate::policy::encryption::Encryption;
 use crate::policy::selection::Wish;
+use crate::progress::Style;
 use crate::protocol::creation::check_piece_length;
 use crate::protocol::url::{has_host, is_usable};
 use crate::protocol::web_seed::mirror_url;
@@ -118,6 +119,14 @@ pub struct Arguments {
     pub sequential: bool,
     /// The file goes to standard output.
     pub stdout: bool,
+    /// How it is shown how far it is.
+    pub progress: Style,
+    /// Draw a map of the pieces.
+    pub map: bool,
+    /// Tell of each file when it is complete.
+    pub summary: bool,
+    /// What is run once everything is there.
+    pub on_complete: Option<String>,
     /// Peers to try, as they were typed: `host:port`.
     pub peers: Vec<String>,
     /// Web servers that have the files, before those that the torrent names.
@@ -205,6 +214,8 @@ pub fn parse(
     let numbers = given.value(row!("--select-file"), Wish::read_numbers)?.unwrap_or_default();
     let patterns = given.values(row!("--select"), pattern, SELECTIONS_MAX)?;
     let output = given.value(row!("--output"), output)?;
+    let progress = given.value(row!("--progress"), style)?.unwrap_or_default();
+    let on_complete = given.text(row!("--on-complete"))?.map(|said| said.text);
     let peers = given.values(row!("--peer"), place, usize::MAX)?;
     let mirrors = given.values(row!("--mirror"), mirror, MIRRORS_MAX)?;
     let peers_max = given.value(row!("--max-peers"), peers_max)?.unwrap_or(PEERS_DEFAULT);
@@ -232,6 +243,11 @@ pub fn parse(
     let families = families(&mut given)?;
     let stays = given.flag(row!("--seed"))?;
     let stdout = given.flag(row!("--stdout"))? || output.is_some();
+    let summary = given.flag(row!("--summary"))?;
+    if stdout && (summary || progress == Style::Json) {
+        let why = "--stdout leaves no room there for --summary or --progress json";
+        return Err(Fatal::Usage(why.to_owned()));
+    }
     let seeding = seeding(stays, seed_minutes, seed_ratio);
     if stdout && seeding.is_some() {
         return Err(Fatal::Usage("--stdout and --seed can't be had together".to_owned()));
@@ -260,6 +276,10 @@ pub fn parse(
         wish,
         sequential: given.flag(row!("--sequential"))?,
         stdout,
+        progress,
+        map: given.flag(row!("--map"))?,
+        summary,
+        on_complete,
         peers,
         mirrors,
         peers_max,
@@ -302,6 +322,9 @@ pub fn parse(
     if torrents.len() > 1 && forever {
         let why = "--seed stays at the first of several torrents: say --seed-time or --seed-ratio";
         return Err(Fatal::Usage(why.to_owned()));
+    }
+    if torrents.len() > 1 && arguments.on_complete.is_some() && task == Task::Download {
+        return Err(Fatal::Usage("--on-complete takes one torrent".to_owned()));
     }
     if torrents.len() > 1 && arguments.stdout {
         return Err(Fatal::Usage("--stdout takes one torrent".to_owned()));
@@ -735,6 +758,24 @@ fn encryption(text: &str) -> Result<Encryption, &'static str> {
     }
 }
 
+fn style(text: &str) -> Result<Style, &'static str> {
+    match text {
+        "auto" => Ok(Style::Auto),
+        "plain" => Ok(Style::Plain),
+        "json" => Ok(Style::Json),
+        "none" => Ok(Style::Off),
+        _ => Err("auto, plain, json or none"),
+    }
+}
+
+/// Whether JSON is to be written, as far as that can be told of a line with something wrong in it.
+pub fn wants_json(arguments: &[OsString]) -> bool {
+    let options = arguments.iter().take_while(|argument| *argument != "--");
+    let behind = options.clone().skip(1);
+    options.clone().any(|option| option == "--progress=json")
+        || options.zip(behind).any(|(option, value)| option == "--progress" && value == "json")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -757,7 +798,8 @@ mod tests {
 
     #[test]
     fn every_option_is_understood() {
-        let line = "-q -v -v -l out.log --peer 1.2.3.4:5 --peer [::1]:6 --max-peers 7 --port 8 \
+        let line = "-q -v -v -l out.log --progress json --map --summary --peer 1.2.3.4:5 \
+                    --peer [::1]:6 --max-peers 7 --port 8 \
                     --max-memory 11M --min-free 2G --timeout 9 --umask 027 --no-sandbox \
                     --metadata-timeout 7 --save-torrent --no-lsd --no-dht --dht-file n \
                     --dht-node a:1 -6 --interface=eth0 --encryption require \
@@ -778,6 +820,10 @@ mod tests {
             },
             sequential: true,
             stdout: false,
+            progress: Style::Json,
+            map: true,
+            summary: true,
+            on_complete: Some("echo $RT_NAME".into()),
             peers: vec!["1.2.3.4:5".to_owned(), "[::1]:6".to_owned()],
             mirrors: vec!["http://a.example/?a=b".to_owned(), "http://b.example/x%20y".to_owned()],
             peers_max: 7,
@@ -802,7 +848,10 @@ mod tests {
             sandbox: false,
             strange_variables: Vec::new(),
         };
-        assert_eq!(typed(line).unwrap(), Command::Download(Box::new(expected)));
+        let mut line: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        line.insert(0, "--on-complete=echo $RT_NAME".into());
+        assert!(wants_json(&line));
+        assert_eq!(parse(line, []).unwrap(), Command::Download(Box::new(expected)));
     }
 
     #[test]
@@ -820,6 +869,8 @@ mod tests {
         assert!(!arguments.sequential && !arguments.stdout);
         assert!(arguments.sandbox && arguments.local && arguments.dht);
         assert_eq!(arguments.encryption, Encryption::Prefer);
+        assert_eq!((arguments.progress, arguments.map), (Style::Auto, false));
+        assert_eq!((arguments.summary, arguments.on_complete), (false, None));
         assert_eq!((arguments.download_limit, arguments.upload_limit), (None, None));
         assert_eq!((arguments.memory_max, arguments.min_free), (MEMORY_DEFAULT_BYTES, 0));
     }
@@ -947,6 +998,9 @@ mod tests {
             ("--show --verify a", "--show and --verify"),
             ("--verify --check-only a", "--verify and --check-only"),
             ("--show --save-torrent a", "--save-torrent"),
+            ("--progress bar a", "auto, plain, json or none"),
+            ("--progress", "--progress"),
+            ("--on-complete", "--on-complete"),
             ("--timeout soon a", "--timeout"),
             ("--timeout -1 a", "--timeout"),
         ];

@@ -72,6 +72,21 @@ impl Bitfield {
         had
     }
 
+    /// The pieces that are in the set and not in `other`, which is of the same torrent.
+    pub fn beyond<'a>(
+        &'a self,
+        other: &'a Self,
+        geometry: Geometry,
+    ) -> impl Iterator<Item = PieceIndex> + 'a {
+        let bytes = (0_u32..).zip(self.bytes.iter().zip(&other.bytes));
+        let changed = bytes.filter(|(_, (byte, other))| *byte & !*other != 0);
+        changed
+            .flat_map(move |(number, _)| {
+                (8 * number..8 * number + 8).map_while(move |n| geometry.piece(n))
+            })
+            .filter(|piece| self.has(*piece) && !other.has(*piece))
+    }
+
     /// How many pieces are in the set.
     pub fn count(&self) -> u32 {
         self.count

@@ -14,11 +14,12 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use simplelog::{CombinedLogger, ConfigBuilder, SharedLogger, WriteLogger};
 
-use crate::arguments::{Arguments, Command, Making, Task, parse};
+use crate::arguments::{Arguments, Command, Making, Task, parse, wants_json};
 use crate::ceiling::{Ceiling, in_units};
 use crate::completions::completions;
 use crate::create::create;
 use crate::engine;
+use crate::engine::coordinator::Watch;
 use crate::engine::download::{Options, Report, download, layout};
 use crate::engine::metadata::{self, Effort};
 use crate::engine::outside::{Directions, Outside};
@@ -26,6 +27,8 @@ use crate::engine::retrieval;
 use crate::engine::verification;
 use crate::error::{Fatal, Status};
 use crate::help;
+use crate::hook::Hook;
+use crate::json_lines::{Ending, end_record};
 use crate::limits::{
     INQUIRIES_MAX, MAGNET_LENGTH_MAX_BYTES, METADATA_MAX_BYTES, METADATA_ROOM_MIN_BYTES,
     MIRRORS_MAX, NAME_LENGTH_MAX_BYTES,
@@ -34,11 +37,12 @@ use crate::manual::manual;
 use crate::policy::memory::{Needs, Plan};
 use crate::policy::selection::{Selection, Wish};
 use crate::preflight::Preflight;
-use crate::progress::{Screen, span};
+use crate::progress::{Screen, Style};
 use crate::protocol::magnet::Magnet;
 use crate::protocol::metainfo::{Measures, Metainfo};
 use crate::protocol::web_seed::mirror_url;
 use crate::show;
+use crate::status_line::span;
 use crate::system::ground::Ground;
 use crate::system::sandbox::{self, Sandbox};
 use crate::system::signals::{self, Caught, Heard};
@@ -46,6 +50,7 @@ use crate::text::Foreign;
 use crate::torrents::{Named, Opened};
 use crate::units::{Bytes, Count};
 use crate::verify;
+use crate::viewer::Viewer;
 use crate::ways::Ways;
 
 /// Runs the program with these arguments, its own name not among them, and these variables of the
@@ -55,7 +60,7 @@ pub fn run(
     arguments: Vec<OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Status {
-    let nothing_typed = arguments.is_empty();
+    let (nothing_typed, json) = (arguments.is_empty(), wants_json(&arguments));
     let done = match parse(arguments, variables) {
         Ok(Command::Help) => print(&help::short()),
         Ok(Command::LongHelp) => print(&help::long()),
@@ -65,12 +70,17 @@ pub fn run(
         Ok(Command::Download(arguments)) => return fetch(&arguments),
         Ok(Command::Create(making)) => return make(&making),
         Err(_) if nothing_typed => {
-            Screen::new(false).line(help::short().trim_end());
+            Screen::new(Style::Auto).line(help::short().trim_end());
             return Status::BadOption;
         }
-        Err(fatal) => Err(fatal),
+        Err(fatal) => {
+            if json {
+                end_early(fatal.status(), &fatal.to_string());
+            }
+            Err(fatal)
+        }
     };
-    conclude(done, &Screen::new(false))
+    conclude(done, &Screen::new(Style::Auto))
 }
 
 /// Ends the process with a sentence instead of a backtrace and a signal: for what nobody could
@@ -89,9 +99,19 @@ pub fn give_up(panic: &PanicHookInfo<'_>) {
         });
         let place = place.unwrap_or_default();
         let advice = "run the same command again to go on";
-        Screen::new(false).line(&format!("error: had to give up: {reason}{place}; {advice}"));
+        let reason = format!("had to give up: {reason}{place}; {advice}");
+        Screen::new(Style::Auto).line(&format!("error: {reason}"));
+        if wants_json(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
+            end_early(Status::Unknown, &reason);
+        }
         std::process::exit(i32::from(Status::Unknown.code()));
     });
+}
+
+/// The last record, where nothing more is known.
+fn end_early(status: Status, reason: &str) {
+    let ending = Ending { status, reason: Some(reason), ..Ending::default() };
+    let _ignored = end_record(&ending).write_with(&mut io::stdout(), "files", [].into_iter());
 }
 
 fn conclude(done: Result<(), Fatal>, screen: &Screen) -> Status {
@@ -118,16 +138,19 @@ fn fetch(arguments: &Arguments) -> Status {
     if let Some(mask) = arguments.umask {
         umask(Mode::from_raw_mode(mask));
     }
-    let screen = Screen::new(arguments.quiet);
+    let screen = Screen::new(if arguments.quiet { Style::Off } else { arguments.progress });
     let wanted = (arguments.quiet, arguments.verbosity, arguments.log.as_deref());
     match start_log(wanted, &screen).and_then(|()| Run::new(arguments, &screen)) {
         Ok(run) => fetch_all(run),
-        Err(fatal) => conclude(Err(fatal), &screen),
+        Err(fatal) => {
+            Viewer::new(arguments, &screen).end(fatal.status(), Some(&fatal.to_string()));
+            conclude(Err(fatal), &screen)
+        }
     }
 }
 
 fn make(making: &Making) -> Status {
-    let screen = Screen::new(making.quiet);
+    let screen = Screen::new(if making.quiet { Style::Off } else { Style::Auto });
     let done = start_log((making.quiet, making.verbosity, making.log.as_deref()), &screen)
         .and_then(|()| create(making, &screen));
     screen.clear();
@@ -138,6 +161,8 @@ fn make(making: &Making) -> Status {
 struct Run<'a> {
     arguments: &'a Arguments,
     screen: &'a Screen,
+    /// Who looks on at the torrent that it is at.
+    viewer: Viewer,
     ceiling: Ceiling,
     /// Signals, until it hears them.
     caught: Option<Caught>,
@@ -152,7 +177,8 @@ impl<'a> Run<'a> {
         }
         let caught = Some(signals::catch().map_err(deaf)?);
         let ceiling = Ceiling::new(arguments.memory_max);
-        Ok(Self { arguments, screen, ceiling, caught, heard: None, ways: None })
+        let viewer = Viewer::new(arguments, screen);
+        Ok(Self { arguments, screen, viewer, ceiling, caught, heard: None, ways: None })
     }
 
     /// The ways to others, found once: later nothing can be opened.
@@ -161,9 +187,13 @@ impl<'a> Run<'a> {
         Ok(self.ways.insert(found).clone())
     }
 
-    /// Shuts itself in, and begins to hear signals, the first time.
+    /// Gets the command ready, shuts itself in, and begins to hear signals, the first time.
     fn begin(&mut self) -> Result<Receiver<()>, Fatal> {
         if let Some(caught) = self.caught.take() {
+            let command = self.arguments.on_complete.as_ref();
+            if let Some(command) = command.filter(|_| self.arguments.task == Task::Download) {
+                self.viewer.keep(Hook::prepare(command, &self.arguments.dir)?);
+            }
             self.heard = Some(begin(self.arguments, caught)?);
         }
         let heard = self.heard.as_ref().map(|heard| heard.first.clone());
@@ -196,9 +226,13 @@ fn fetch_all(mut run: Run<'_>) -> Status {
         }
         waiting -= opened.as_ref().map_or(0, Opened::taken);
         run.ceiling = ceiling.beside(waiting);
+        if number > 0 {
+            run.viewer = Viewer::new(arguments, screen);
+        }
         let done = opened.and_then(|opened| fetch_named(&mut run, *named, opened));
         screen.clear();
         let done = done.map_err(|fatal| of_torrent(fatal, *named));
+        let reason = done.as_ref().err().map(ToString::to_string);
         let ended = match done {
             Err(fatal) if all.len() > 1 && !fatal.names_the_torrent() => {
                 screen.line(&format!("error: {}: {fatal}", named.called()));
@@ -206,6 +240,7 @@ fn fetch_all(mut run: Run<'_>) -> Status {
             }
             done => conclude(done, screen),
         };
+        run.viewer.end(ended, reason.as_deref());
         if status == Status::Done {
             status = ended;
         }
@@ -232,7 +267,7 @@ fn fetch_url(run: &mut Run<'_>, url: &str) -> Result<(), Fatal> {
 
 /// Downloads what a torrent file describes.
 fn fetch_file(run: &mut Run<'_>, torrent: Vec<u8>) -> Result<(), Fatal> {
-    let (arguments, screen) = (run.arguments, run.screen);
+    let arguments = run.arguments;
     let needs = Needs {
         torrent_bytes: torrent.len() as u64,
         measures: Measures::of(&torrent).with_mirrors(&arguments.mirrors),
@@ -248,12 +283,12 @@ fn fetch_file(run: &mut Run<'_>, torrent: Vec<u8>) -> Result<(), Fatal> {
     let ways = run.ways()?;
     describe(&metainfo, selection.as_ref());
     let signals = run.begin()?;
-    fetch_torrent(arguments, (metainfo, selection), ways, plan, None, &signals, screen)
+    fetch_torrent(run, (metainfo, selection), ways, plan, None, &signals)
 }
 
 /// Asks peers what a magnet link is of, and downloads that.
 fn fetch_link(run: &mut Run<'_>, link: &str) -> Result<(), Fatal> {
-    let (arguments, ceiling, screen) = (run.arguments, run.ceiling, run.screen);
+    let (arguments, ceiling) = (run.arguments, run.ceiling);
     if link.len() > MAGNET_LENGTH_MAX_BYTES {
         return Err(Fatal::BadTorrent(format!("it has more than {MAGNET_LENGTH_MAX_BYTES} bytes")));
     }
@@ -296,7 +331,7 @@ fn fetch_link(run: &mut Run<'_>, link: &str) -> Result<(), Fatal> {
         bytes_max: room.min(METADATA_MAX_BYTES),
         patience: arguments.metadata_patience,
     };
-    let mut show = |progress: &_| screen.show(progress, Instant::now());
+    let mut show = |progress: &_| run.viewer.progress(progress);
     let info = metadata::fetch(&mut outside, effort, &signals, &mut show)?;
     let named = magnet.web_seeds.iter().filter_map(|url| mirror_url(url));
     let mirrors: Vec<String> =
@@ -332,7 +367,7 @@ fn fetch_link(run: &mut Run<'_>, link: &str) -> Result<(), Fatal> {
         }
         Ok((torrent, plan)) => {
             outside.is_private(torrent.0.private);
-            fetch_torrent(arguments, torrent, ways, plan, Some(outside), &signals, screen)
+            fetch_torrent(run, torrent, ways, plan, Some(outside), &signals)
         }
         Err(fatal) => {
             outside.discovery.farewell(metadata::TOTALS);
@@ -348,7 +383,7 @@ fn look(run: &mut Run<'_>, metainfo: &Metainfo, plan: &Plan) -> Result<(), Fatal
     match arguments.task {
         Task::Verify => {
             let signals = run.begin()?;
-            let mut show = |progress: &_| screen.show(progress, Instant::now());
+            let mut show = |progress: &_| screen.show(progress, &[], Instant::now());
             let found = verification::verify(metainfo, dir, plan.checkers, &signals, &mut show)?;
             screen.clear();
             write_out(|out| match json {
@@ -417,14 +452,14 @@ fn write_out(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
 
 /// Downloads a torrent, and says so.
 fn fetch_torrent(
-    arguments: &Arguments,
+    run: &mut Run<'_>,
     (metainfo, selection): (Metainfo, Option<Selection>),
     ways: Ways,
     plan: Plan,
     outside: Option<Outside>,
     signals: &Receiver<()>,
-    screen: &Screen,
 ) -> Result<(), Fatal> {
+    let arguments = run.arguments;
     let place = arguments.dir.join(&metainfo.name);
     let files = metainfo.files.iter().filter(|file| file.is_data()).count();
     let chosen = selection.as_ref().map(|selection| (selection.size(&metainfo).0, files));
@@ -447,16 +482,19 @@ fn fetch_torrent(
         upload_limit: arguments.upload_limit,
         encryption: arguments.encryption,
     };
-    let mut show = |progress: &_| screen.show(progress, Instant::now());
-    let report = download(&Arc::new(metainfo), &options, outside, signals, &mut show)?;
-    screen.clear();
-    let summary = summary(&place, chosen, &report);
-    if arguments.stdout {
-        info!("{}", summary.trim_end());
-    } else if !arguments.quiet {
-        print(&summary)?;
+    let metainfo = Arc::new(metainfo);
+    run.viewer.meet(&metainfo, options.selection.as_ref());
+    let report = download(&metainfo, &options, outside, signals, &mut run.viewer);
+    if let Ok(report) = &report {
+        let summary = summary(&place, chosen, report);
+        if arguments.stdout {
+            info!("{}", summary.trim_end());
+        }
+        let said = !arguments.quiet && !arguments.stdout;
+        run.viewer.conclude(report, said.then_some(summary));
     }
-    Ok(())
+    let command = run.viewer.wait(signals);
+    report.and(command)
 }
 
 /// Shuts itself in, and begins to hear signals.
@@ -593,7 +631,9 @@ fn needs(arguments: &Arguments) -> Needs {
     let dht = (arguments.dht && arguments.proxy.is_none(), false);
     let selects = !arguments.wish.is_everything();
     let delivers = arguments.stdout;
-    Needs { peers: arguments.peers_max, cores, dht, selects, delivers, ..Needs::default() }
+    let watched = arguments.summary || arguments.map || arguments.progress == Style::Json;
+    let peers = arguments.peers_max;
+    Needs { peers, cores, dht, selects, delivers, watched, ..Needs::default() }
 }
 
 /// What may be under way at once with the memory that was given.

@@ -49,7 +49,7 @@ pub fn create(making: &Making, screen: &Screen) -> Result<(), Fatal> {
     );
     let signals = caught.listen().map_err(deaf)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut show = |progress: &_| screen.show(progress, Instant::now());
+    let mut show = |progress: &_| screen.show(progress, &[], Instant::now());
     let hashes =
         payload.hash(geometry, threads.min(RECHECK_THREADS_MAX), &signals.first, &mut show)?;
     screen.clear();

@@ -11,10 +11,11 @@ use rustix::io::Errno;
 use crate::units::Bytes;
 
 /// Exit statuses: aria2's numbers wherever the meaning is shared.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(u8)]
 pub enum Status {
     /// Every byte is in place and was verified.
+    #[default]
     Done = 0,
     /// Something else went wrong: the torrent file can't be read, a thread can't be started.
     Unknown = 1,
@@ -45,6 +46,8 @@ pub enum Status {
     BadOption = 28,
     /// Read-only verification found files that are missing or damaged.
     Checksum = 32,
+    /// Everything is there, but the command of `--on-complete` failed.
+    Hook = 33,
 }
 
 impl Status {
@@ -65,6 +68,7 @@ impl Status {
         (Self::BadTorrent, "the torrent is damaged, unsafe or of an unknown kind"),
         (Self::BadOption, "wrong options or arguments"),
         (Self::Checksum, "--verify found files that are missing or damaged"),
+        (Self::Hook, "everything is there, but the command of --on-complete failed"),
     ];
 
     /// The number the process ends with.
@@ -118,6 +122,8 @@ pub enum Fatal {
     Stopped(String),
     /// Files are not as they should be; how many of them.
     Checksum(String),
+    /// Everything is there, but the command that was to be run then failed.
+    Hook(String),
     /// The machine refused something that the run can't do without, such as a thread.
     System(&'static str, io::Error),
 }
@@ -169,6 +175,7 @@ impl Fatal {
             Self::Stalled(_) => Status::Timeout,
             Self::Stopped(_) => Status::Unfinished,
             Self::Checksum(_) => Status::Checksum,
+            Self::Hook(_) => Status::Hook,
         }
     }
 
@@ -223,6 +230,7 @@ impl fmt::Display for Fatal {
                 write!(f, "{how_many}; the same command without --verify fetches what is not right")
             }
             Self::Stalled(why) | Self::Stopped(why) => write!(f, "{why}"),
+            Self::Hook(why) => write!(f, "the command of --on-complete {why}"),
             Self::System(what, error) => write!(f, "can't {what}: {error}"),
         }
     }
@@ -272,6 +280,6 @@ mod tests {
     #[test]
     fn the_table_is_in_order_and_names_each_status_once() {
         let codes: Vec<u8> = Status::TABLE.iter().map(|(status, _)| status.code()).collect();
-        assert_eq!(codes, [0, 1, 2, 6, 7, 9, 11, 16, 17, 18, 19, 25, 26, 28, 32]);
+        assert_eq!(codes, [0, 1, 2, 6, 7, 9, 11, 16, 17, 18, 19, 25, 26, 28, 32, 33]);
     }
 }

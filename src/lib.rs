@@ -4,19 +4,20 @@
 //! those named before it; a test holds this true.
 //!
 //! ```text
-//! 5  progress options help manual completions json ceiling torrents arguments ways show verify preflight
-//!                           create cli main  typed and shown
+//! 5  status_line piece_map progress json_lines hook options help manual completions json ceiling
+//!                           torrents arguments viewer ways show verify preflight create cli main
+//!                           typed and shown
 //! 4  engine/                threads: event, resolve, hops, agent, announcer, preflight, retrieval,
 //!                           local, dht, discovery, listener, greeter, outside, aside, recheck, chunk,
 //!                           upload, session, webseed, outlet, recorder, writer, pool, coordinator,
 //!                           metadata, watch, download, verification, create
 //! 3  system/                walls to the OS: buffer, route, link, signals, allowance, storage, ground,
 //!                           tree, resume, sandbox
-//! 2  policy/                decisions, no I/O, time passed in: selection, memory, rate, bucket, noise,
-//!                           choker, serving, metadata, exchange, pipeline, rarity, picker, blame,
-//!                           mirrors, swarm, conversation, fetch, inquiry, encryption, peer_book,
-//!                           origins, tiers, reach, nonces, tokens, answers, peer_store, routing,
-//!                           lookup, dht
+//! 2  policy/                decisions, no I/O, time passed in: completion, selection, memory, rate,
+//!                           bucket, noise, choker, serving, metadata, exchange, pipeline, rarity,
+//!                           picker, blame, mirrors, swarm, conversation, fetch, inquiry, encryption,
+//!                           peer_book, origins, tiers, reach, nonces, tokens, answers, peer_store,
+//!                           routing, lookup, dht
 //! 1  protocol/              bytes <-> values, no I/O: bencode, names, url, web_seed, lsd, magnet, metainfo,
 //!                           handshake, message, extension, metadata, tracker, tracker_http, tracker_udp,
 //!                           exchange, resume, mse, node_id, krpc, node_file, socks, creation
@@ -32,16 +33,20 @@ pub mod create;
 pub mod engine;
 pub mod error;
 pub mod help;
+pub mod hook;
 pub mod json;
+pub mod json_lines;
 pub mod limits;
 pub mod manual;
 pub mod options;
 pub mod order;
+pub mod piece_map;
 pub mod policy;
 pub mod preflight;
 pub mod progress;
 pub mod protocol;
 pub mod show;
+pub mod status_line;
 #[cfg(test)]
 mod stopwatch;
 pub mod system;
@@ -49,4 +54,5 @@ pub mod text;
 pub mod torrents;
 pub mod units;
 pub mod verify;
+pub mod viewer;
 pub mod ways;

@@ -689,7 +689,24 @@ pub const CACHE_LINE_BYTES: usize = 64;
 
 /// Where standard error is no terminal, a line is written this often at most.
 pub const PLAIN_LINE_MS: u32 = 10_000;
-/// A terminal that says it is narrower, or says nothing, is taken to be this wide.
-pub const STATUS_WIDTH_MIN: usize = 20;
+/// A terminal that does not say how wide it is is taken to be this wide.
+pub const SCREEN_COLUMNS_DEFAULT: usize = 80;
 /// And no line is longer than this.
-pub const STATUS_WIDTH_MAX: usize = 400;
+pub const SCREEN_COLUMNS_MAX: usize = 400;
+/// The same for how many lines it has.
+pub const SCREEN_LINES_DEFAULT: usize = 24;
+/// Columns of the status line's bar, its ends included.
+pub const BAR_WIDTH_MAX: usize = 40;
+/// Where there is less room, there is none.
+pub const BAR_WIDTH_MIN: usize = 10;
+/// It gets longer and shorter by so many columns at once.
+pub const BAR_WIDTH_STEP_CHARS: usize = 5;
+/// Rows of the map of the pieces.
+pub const MAP_ROWS_MAX: usize = 12;
+/// So many lines of a terminal are enough for a row of it.
+pub const LINES_A_MAP_ROW_MIN: usize = 6;
+/// Bytes of the names that the command of `--on-complete` is told: with everything else it is told
+/// they fit into a pipe, so that nobody waits for it to be read.
+pub const HOOK_NAMES_MAX_BYTES: usize = 48 << 10;
+/// Stack of the thread that waits for that command.
+pub const HOOK_STACK_BYTES: usize = 32 << 10;

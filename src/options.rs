@@ -409,6 +409,33 @@ pub const GROUPS: &[Group] = &[
                 text: "Append a log to FILE as well; -v makes it fuller.",
                 ..OPTION
             },
+            Row {
+                name: "--progress",
+                value: "STYLE",
+                words: &["auto", "plain", "json", "none"],
+                meaning: "how it shows how far it is (auto)",
+                text: "How it is shown how far it is: auto, plain lines, json, or none (auto).",
+                ..OPTION
+            },
+            Row {
+                name: "--map",
+                meaning: "draw a map of the pieces on a terminal",
+                text: "Draw a map of the pieces above the status line of a terminal.",
+                ..OPTION
+            },
+            Row {
+                name: "--summary",
+                meaning: "list files as they are complete",
+                text: "List each file on standard output when it is complete, also with -q.",
+                ..OPTION
+            },
+            Row {
+                name: "--on-complete",
+                value: "COMMAND",
+                meaning: "run this once everything is there",
+                text: "Run COMMAND with /bin/sh -c once everything is there.",
+                ..OPTION
+            },
         ],
     },
     Group {

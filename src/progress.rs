@@ -1,17 +1,35 @@
-//! Shows how far it is: on a terminal one line, rewritten; elsewhere a plain line now and again.
+//! Owns standard error: messages, and below them on a terminal a few lines that are rewritten in
+//! place, elsewhere a plain line now and again.
 
-use std::fmt::Write as _;
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::coordinator::Progress;
-use crate::limits::{PLAIN_LINE_MS, STATUS_WIDTH_MAX, STATUS_WIDTH_MIN};
-use crate::units::{Bytes, Count};
+use crate::limits::{
+    PLAIN_LINE_MS, SCREEN_COLUMNS_DEFAULT, SCREEN_COLUMNS_MAX, SCREEN_LINES_DEFAULT,
+};
+use crate::status_line::{plain_line, status_line};
 
 const PLAIN_LINE: Duration = Duration::from_millis(PLAIN_LINE_MS as u64);
-/// Back to the start of the line, and clear it.
-const CLEAR: &str = "\r\x1b[K";
+/// Clears from here to the end of the line, or of the screen.
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_SCREEN: &str = "\x1b[J";
+
+/// How it is shown how far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Style {
+    /// On a terminal a line that is rewritten, elsewhere plain lines.
+    #[default]
+    Auto,
+    /// Plain lines.
+    Plain,
+    /// JSON on standard output.
+    Json,
+    /// Not at all.
+    Off,
+}
 
 /// Standard error, shared by the status line and the log: whoever writes a line clears the status
 /// first.
@@ -19,59 +37,120 @@ const CLEAR: &str = "\r\x1b[K";
 pub struct Screen(Arc<Mutex<State>>);
 
 struct State {
-    terminal: bool,
-    quiet: bool,
-    /// The status line is on the screen.
-    drawn: bool,
+    way: Way,
+    /// What is on the screen, if there is anything.
+    drawn: Option<Frame>,
     last_plain: Instant,
     /// It was said that everything is there.
     seeding: bool,
 }
 
+/// How it is shown here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Rewritten,
+    Plain,
+    Silent,
+}
+
+impl Way {
+    /// The one for this style. `can_rewrite` says that there is a terminal that can move its cursor.
+    fn new(style: Style, can_rewrite: bool) -> Self {
+        match style {
+            Style::Auto if can_rewrite => Self::Rewritten,
+            Style::Auto | Style::Plain => Self::Plain,
+            Style::Json | Style::Off => Self::Silent,
+        }
+    }
+}
+
+/// Rows of text that are on the screen, the cursor behind the last.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Frame {
+    rows: Vec<String>,
+    columns: usize,
+}
+
 impl Screen {
-    /// Looks at what standard error is. Nothing but errors is shown if `quiet`.
-    pub fn new(quiet: bool) -> Self {
-        let terminal = io::stderr().is_terminal();
-        let last_plain = Instant::now();
+    /// Looks at what standard error is.
+    pub fn new(style: Style) -> Self {
+        // Where TERM says nothing, nobody knows what would move the cursor.
+        let dumb = env::var_os("TERM").is_none_or(|name| name.is_empty() || name == "dumb");
         Self(Arc::new(Mutex::new(State {
-            terminal,
-            quiet,
-            drawn: false,
-            last_plain,
+            way: Way::new(style, io::stderr().is_terminal() && !dumb),
+            drawn: None,
+            last_plain: Instant::now(),
             seeding: false,
         })))
     }
 
-    /// Shows how far it is, if it is time to.
-    pub fn show(&self, progress: &Progress, now: Instant) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.quiet {
-            return;
-        }
-        let seeding = matches!(progress, Progress::Seeding { .. });
-        let news = seeding && !std::mem::replace(&mut state.seeding, seeding);
-        if state.terminal {
-            state.drawn = true;
-            say(&format!("{CLEAR}{}", status_line(progress, terminal_width())));
-        } else if news || now >= state.last_plain + PLAIN_LINE {
-            state.last_plain = now;
-            say(&format!("{}\n", plain_line(progress)));
+    /// The columns and lines of the terminal on which something is rewritten, if one is.
+    pub fn size(&self) -> Option<(usize, usize)> {
+        (self.state().way == Way::Rewritten).then(terminal_size)
+    }
+
+    /// Shows how far it is, if it is time to, and above it these rows, if there is a place.
+    pub fn show(&self, progress: &Progress, above: &[String], now: Instant) {
+        let mut state = self.state();
+        match state.way {
+            Way::Rewritten => {
+                let (columns, _) = terminal_size();
+                let mut rows = above.to_vec();
+                rows.push(status_line(progress, columns));
+                let frame = Frame { rows, columns };
+                if state.drawn.as_ref() != Some(&frame) {
+                    say(&redraw(state.drawn.as_ref(), &frame));
+                    state.drawn = Some(frame);
+                }
+            }
+            Way::Plain => {
+                let seeding = matches!(progress, Progress::Seeding { .. });
+                let news = seeding && !std::mem::replace(&mut state.seeding, seeding);
+                if news || now >= state.last_plain + PLAIN_LINE {
+                    state.last_plain = now;
+                    say(&format!("{}\n", plain_line(progress)));
+                }
+            }
+            Way::Silent => {}
         }
     }
 
     /// Writes a line, in the place of the status line if there is one.
     pub fn line(&self, text: &str) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let clear = if std::mem::take(&mut state.drawn) { CLEAR } else { "" };
-        say(&format!("{clear}{text}\n"));
+        let mut state = self.state();
+        say(&format!("{}{text}\n", state.take_off()));
+    }
+
+    /// Writes lines to standard output. A closed or full one is nobody's fault here.
+    pub fn result(&self, lines: &str) {
+        let mut state = self.state();
+        let off = state.take_off();
+        if !off.is_empty() {
+            say(&off);
+        }
+        let mut out = io::stdout();
+        let _ignored = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
     }
 
     /// Takes the status line off the screen.
     pub fn clear(&self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut state.drawn) {
-            say(CLEAR);
+        let off = self.state().take_off();
+        if !off.is_empty() {
+            say(&off);
         }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What takes off the screen what is on it.
+    fn take_off(&mut self) -> String {
+        self.drawn.take().map_or_else(String::new, |frame| {
+            format!("{}{CLEAR_SCREEN}", to_start(&frame, terminal_size().0))
+        })
     }
 }
 
@@ -87,170 +166,87 @@ impl Write for Screen {
     }
 }
 
+/// Moves the cursor to where the frame begins. A terminal that was made narrower since has broken
+/// rows that were longer than it is now.
+fn to_start(frame: &Frame, columns: usize) -> String {
+    let lines = |row: &String| row.chars().count().div_ceil(columns.max(1)).max(1);
+    match frame.rows.iter().map(lines).sum::<usize>() {
+        0 | 1 => "\r".to_owned(),
+        lines => format!("\r\x1b[{}A", lines - 1),
+    }
+}
+
+/// Writes over what is there and clears what is left of it, never the other way round: nobody sees
+/// an empty line.
+fn redraw(before: Option<&Frame>, frame: &Frame) -> String {
+    let mut text = before.map_or_else(String::new, |before| to_start(before, frame.columns));
+    for (number, row) in frame.rows.iter().enumerate() {
+        if number > 0 {
+            text.push_str("\r\n");
+        }
+        text.push_str(row);
+        text.push_str(CLEAR_LINE);
+    }
+    let is_shorter = before.is_some_and(|before| {
+        before.rows.len() > frame.rows.len() || before.columns != frame.columns
+    });
+    if is_shorter {
+        text.push_str(CLEAR_SCREEN);
+    }
+    text
+}
+
 /// A closed or full standard error stops nothing.
 fn say(text: &str) {
     let _ignored = io::stderr().write_all(text.as_bytes());
 }
 
-fn terminal_width() -> usize {
+/// Columns and lines.
+fn terminal_size() -> (usize, usize) {
     let size = rustix::termios::tcgetwinsize(io::stderr());
-    size.map_or(80, |size| usize::from(size.ws_col)).clamp(STATUS_WIDTH_MIN, STATUS_WIDTH_MAX)
-}
-
-/// At most `width - 1` characters, so that no terminal wraps it: the parts that matter most come
-/// first, and those that do not fit are left out.
-fn status_line(progress: &Progress, width: usize) -> String {
-    let mut line = String::new();
-    for part in parts(progress) {
-        let gap = if line.is_empty() { 0 } else { 2 };
-        if line.chars().count() + gap + part.chars().count() >= width {
-            break;
-        }
-        line.push_str(&" ".repeat(gap));
-        line.push_str(&part);
-    }
-    line
-}
-
-fn plain_line(progress: &Progress) -> String {
-    parts(progress).join(", ")
-}
-
-fn parts(progress: &Progress) -> Vec<String> {
-    match *progress {
-        Progress::Asking { here, all, asked, known } => {
-            let got = (all > 0).then(|| format!("{here} of {}", Count(all, "block")));
-            let peers = format!("{} asked ({known} known)", Count(asked, "peer"));
-            ["asking what the torrent is".to_owned()]
-                .into_iter()
-                .chain(got)
-                .chain([peers])
-                .collect()
-        }
-        Progress::Checking { looked, total } => vec![
-            "checking".to_owned(),
-            percent(looked, total),
-            format!("{} of {}", Bytes(looked), Bytes(total)),
-        ],
-        Progress::Seeding { uploaded, per_second, peers, plan } => vec![
-            format!("seeding {plan}"),
-            format!("{} sent", Bytes(uploaded)),
-            format!("{}/s", Bytes(per_second)),
-            Count(peers, "peer").to_string(),
-        ],
-        Progress::Downloading { had, total, per_second, left, peers, known, mirrors } => {
-            let of = match (peers, mirrors) {
-                (0, 0) => format!("no peers ({known} known)"),
-                (0, mirrors) => Count(mirrors, "mirror").to_string(),
-                (peers, 0) => Count(peers, "peer").to_string(),
-                _ => format!("{} and {}", Count(peers, "peer"), Count(mirrors, "mirror")),
-            };
-            let mut parts = vec![
-                percent(had, total),
-                format!("{} of {}", Bytes(had), Bytes(total)),
-                format!("{}/s", Bytes(per_second)),
-                of,
-            ];
-            parts.extend(left.map(|left| format!("{} left", span(left))));
-            parts
-        }
-    }
-}
-
-/// Rounded down, so that 100 % is everything.
-fn percent(part: u64, total: u64) -> String {
-    let tenths = u128::from(part) * 1_000 / u128::from(total.max(1));
-    format!("{}.{} %", tenths / 10, tenths % 10)
-}
-
-/// A time as people read it: `45 s`, `12 min 5 s`, `3 h 20 min`, `4 days`.
-pub fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let mut text = String::new();
-    let _fits = match seconds {
-        0..60 => write!(text, "{seconds} s"),
-        60..3_600 => write!(text, "{} min {} s", seconds / 60, seconds % 60),
-        3_600..172_800 => write!(text, "{} h {} min", seconds / 3_600, seconds / 60 % 60),
-        _ => write!(text, "{} days", seconds / 86_400),
-    };
-    text
+    let (columns, lines) =
+        size.map_or((0, 0), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
+    let known = |found, default| if found > 0 { found } else { default };
+    let columns = known(columns, SCREEN_COLUMNS_DEFAULT).min(SCREEN_COLUMNS_MAX);
+    (columns, known(lines, SCREEN_LINES_DEFAULT))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HALF: Progress = Progress::Downloading {
-        had: 1 << 30,
-        total: 2 << 30,
-        per_second: 35 << 20,
-        left: Some(Duration::from_secs(29)),
-        peers: 12,
-        known: 90,
-        mirrors: 0,
-    };
-
-    #[test]
-    fn the_status_line_fits_any_terminal() {
-        assert_eq!(
-            status_line(&HALF, 80),
-            "50.0 %  1.0 GiB of 2.0 GiB  35.0 MiB/s  12 peers  29 s left"
-        );
-        assert_eq!(status_line(&HALF, 40), "50.0 %  1.0 GiB of 2.0 GiB  35.0 MiB/s");
-        for width in 0..100 {
-            assert!(status_line(&HALF, width).len() < width.max(1));
-        }
+    fn frame(rows: &[&str], columns: usize) -> Frame {
+        Frame { rows: rows.iter().map(|row| (*row).to_owned()).collect(), columns }
     }
 
     #[test]
-    fn a_plain_line_says_it_all() {
-        assert_eq!(
-            plain_line(&HALF),
-            "50.0 %, 1.0 GiB of 2.0 GiB, 35.0 MiB/s, 12 peers, 29 s left"
-        );
-        let checking = Progress::Checking { looked: 999, total: 1000 };
-        assert_eq!(plain_line(&checking), "checking, 99.9 %, 999 B of 1000 B");
-    }
-
-    #[test]
-    fn who_brings_it_is_counted() {
-        for (peers, mirrors, of) in [
-            (0, 0, "no peers (3 known)"),
-            (2, 0, "2 peers"),
-            (0, 1, "1 mirror"),
-            (1, 2, "1 peer and 2 mirrors"),
-        ] {
-            let (had, total, per_second) = (0, 1, 0);
-            let progress = Progress::Downloading {
-                had,
-                total,
-                per_second,
-                left: None,
-                peers,
-                known: 3,
-                mirrors,
-            };
-            assert_eq!(parts(&progress).last().unwrap(), of);
-        }
-    }
-
-    #[test]
-    fn nearly_all_is_not_all() {
-        assert_eq!(percent(u64::MAX - 1, u64::MAX), "99.9 %");
-        assert_eq!(percent(u64::MAX, u64::MAX), "100.0 %");
-        assert_eq!(percent(0, 0), "0.0 %");
-    }
-
-    #[test]
-    fn times_read_well() {
+    fn a_frame_is_written_over_the_one_before() {
         let cases = [
-            (0, "0 s"),
-            (65, "1 min 5 s"),
-            (7_260, "2 h 1 min"),
-            (u64::MAX, "213503982334601 days"),
+            (None, frame(&["a"], 80), "a\x1b[K"),
+            (Some(frame(&["a"], 80)), frame(&["b"], 80), "\rb\x1b[K"),
+            (Some(frame(&["m", "a"], 80)), frame(&["n", "b"], 80), "\r\x1b[1An\x1b[K\r\nb\x1b[K"),
+            (Some(frame(&["m", "a"], 80)), frame(&["b"], 80), "\r\x1b[1Ab\x1b[K\x1b[J"),
+            (Some(frame(&["a"], 80)), frame(&["m", "b"], 80), "\rm\x1b[K\r\nb\x1b[K"),
+            // Its four columns are two lines by now.
+            (Some(frame(&["abcd"], 5)), frame(&["b"], 3), "\r\x1b[1Ab\x1b[K\x1b[J"),
+            (Some(frame(&["", "a"], 5)), frame(&["b"], 9), "\r\x1b[1Ab\x1b[K\x1b[J"),
         ];
-        for (seconds, text) in cases {
-            assert_eq!(span(Duration::from_secs(seconds)), text);
+        for (before, after, expected) in cases {
+            assert_eq!(redraw(before.as_ref(), &after), expected, "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_terminal_that_can_is_written_over() {
+        let cases = [
+            (Style::Auto, true, Way::Rewritten),
+            (Style::Auto, false, Way::Plain),
+            (Style::Plain, true, Way::Plain),
+            (Style::Json, true, Way::Silent),
+            (Style::Off, true, Way::Silent),
+        ];
+        for (style, can_rewrite, way) in cases {
+            assert_eq!(Way::new(style, can_rewrite), way, "{style:?}");
         }
     }
 }

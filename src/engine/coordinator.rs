@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select};
 use log::{debug, info, warn};
 
+use crate::bitfield::Bitfield;
 use crate::engine::chunk::ToWriter;
 use crate::engine::discovery::{Discovery, Totals};
 use crate::engine::event::{Ended, Event, Found};
@@ -28,7 +29,7 @@ use crate::policy::encryption::Wire;
 use crate::policy::origins::Origin;
 use crate::policy::rate::Rate;
 use crate::policy::swarm::Swarm;
-use crate::units::{Bytes, Count, SessionId};
+use crate::units::{Bytes, Count, PieceIndex, SessionId};
 
 const TICK: Duration = Duration::from_millis(TICK_MS as u64);
 const COMPLAINT: Duration = Duration::from_millis(COMPLAINT_MS as u64);
@@ -61,10 +62,14 @@ pub enum Progress {
     },
     /// Everything is there, and others are given of it.
     Seeding {
+        /// Bytes in all.
+        total: u64,
+        /// Bytes that came in this run.
+        downloaded: u64,
         /// Bytes that were sent.
         uploaded: u64,
         /// Bytes a second that go out.
-        per_second: u64,
+        sent_per_second: u64,
         /// Peers that are connected.
         peers: usize,
         /// How long it stays.
@@ -76,8 +81,14 @@ pub enum Progress {
         had: u64,
         /// Bytes in all.
         total: u64,
+        /// Bytes that came in this run.
+        downloaded: u64,
+        /// Bytes that were sent.
+        uploaded: u64,
         /// Bytes a second that come in.
         per_second: u64,
+        /// Bytes a second that go out.
+        sent_per_second: u64,
         /// How long it will take at this rate.
         left: Option<Duration>,
         /// Peers that are connected.
@@ -87,6 +98,24 @@ pub enum Progress {
         /// Mirrors that are fetched from.
         mirrors: usize,
     },
+}
+
+/// Who looks on while it runs. Nobody waits for what is done here: it has to be short.
+pub trait Watch {
+    /// How far it is; at least once a second.
+    fn progress(&mut self, progress: &Progress);
+
+    /// Whether it wants to be told of pieces.
+    fn wants_pieces(&self) -> bool {
+        false
+    }
+
+    /// The pieces that are verified, and those that are begun: first what was there already, then
+    /// once a second, and when the last one has come.
+    fn pieces(&mut self, _had: &Bitfield, _begun: &[PieceIndex]) {}
+
+    /// Everything is there, so many bytes of it from this run, and it stays for others.
+    fn complete(&mut self, _downloaded: u64) {}
 }
 
 /// What the coordinator hears and steers with.
@@ -115,8 +144,8 @@ pub struct Coordinator<'a> {
     pub patience: Option<Duration>,
     /// A signal that asks for the end.
     pub signals: &'a Receiver<()>,
-    /// Shows how far it is.
-    pub show: &'a mut dyn FnMut(&Progress),
+    /// Who looks on.
+    pub watch: &'a mut dyn Watch,
     /// Bytes of the pieces that are to be had.
     pub total: u64,
     /// The record is of use when everything is there: there is more to be had another time.
@@ -127,8 +156,10 @@ pub struct Coordinator<'a> {
     pub busy: usize,
     /// The address of each session that may still be found guilty.
     pub met: BTreeMap<SessionId, SocketAddr>,
-    /// The rate of what comes, or of what goes when everything is there.
+    /// The rate of what comes.
     pub rate: Rate,
+    /// The rate of what goes.
+    pub sent: Rate,
 }
 
 /// How long to stay for others once everything is there: until it is stopped, or one of these.
@@ -220,6 +251,9 @@ impl Coordinator<'_> {
         let outcome = self.work();
         self.listener = None;
         let look = self.look();
+        if outcome.is_err() {
+            self.show(&look);
+        }
         self.shared.with_swarm(|swarm| swarm.stop());
         match self.web_seeds.take() {
             // What has come of a run that is broken off is to be found by the next one.
@@ -259,6 +293,9 @@ impl Coordinator<'_> {
         let mut next_record = Instant::now() + RECORD;
         let mut next_round = Instant::now() + CHOKE_ROUND;
         let mut complete_since = (self.look().had == self.total).then(Instant::now);
+        if complete_since.is_some() {
+            self.watch.complete(0);
+        }
         loop {
             let now = Instant::now();
             let totals = || Look::at(&self.shared).totals();
@@ -291,8 +328,15 @@ impl Coordinator<'_> {
             let wake = self.next_wake(now, next_tick);
             select! {
                 recv(events) -> event => match event {
-                    Ok(Event::Complete) if self.delivers => self.web_seeds = None,
-                    Ok(Event::Complete) if self.seeding.is_none() => return Ok(Instant::now()),
+                    Ok(Event::Complete) if self.delivers => {
+                        self.web_seeds = None;
+                        self.show_pieces();
+                    }
+                    Ok(Event::Complete) if self.seeding.is_none() => {
+                        let complete = Instant::now();
+                        self.show_pieces();
+                        return Ok(complete);
+                    }
                     Ok(Event::Delivered) => return Ok(Instant::now()),
                     Ok(Event::Complete) => complete_since = Some(self.begin_seeding()),
                     Ok(Event::Failed(fatal)) => return Err(fatal),
@@ -416,6 +460,7 @@ impl Coordinator<'_> {
             *verified = (now, look.had);
         }
         self.rate.look(look.downloaded, now);
+        self.sent.look(look.uploaded, now);
         let (heard, nodes) =
             self.shared.with_swarm(|swarm| (swarm.take_heard(), swarm.take_nodes()));
         self.discovery.hear_of_nodes(nodes);
@@ -424,16 +469,8 @@ impl Coordinator<'_> {
             debug!("{} by word of mouth", Count(new, "new peer"));
         }
         self.shared.with_swarm(|swarm| swarm.ring_for_haves());
-        let (show, left) = (&mut self.show, self.total - look.had);
-        show(&Progress::Downloading {
-            had: look.had,
-            total: self.total,
-            per_second: self.rate.per_second(),
-            left: self.rate.time_for(left),
-            peers: look.sessions,
-            known: self.discovery.book.known(),
-            mirrors: look.mirrors,
-        });
+        self.show_pieces();
+        self.show(&look);
         if look.had == self.total {
             // Whoever reads is slower.
             return Ok(());
@@ -448,6 +485,31 @@ impl Coordinator<'_> {
                 Err(Fatal::Stalled(format!("no new piece for {seconds} s: {}", self.blocker())))
             }
             _ => Ok(()),
+        }
+    }
+
+    fn show(&mut self, look: &Look) {
+        self.watch.progress(&Progress::Downloading {
+            had: look.had,
+            total: self.total,
+            downloaded: look.downloaded,
+            uploaded: look.uploaded,
+            per_second: self.rate.per_second(),
+            sent_per_second: self.sent.per_second(),
+            left: self.rate.time_for(self.total - look.had),
+            peers: look.sessions,
+            known: self.discovery.book.known(),
+            mirrors: look.mirrors,
+        });
+    }
+
+    fn show_pieces(&mut self) {
+        if self.watch.wants_pieces() {
+            let (had, begun) = self.shared.with_swarm(|swarm| {
+                let picker = &swarm.picker;
+                (picker.had().clone(), picker.begun().collect::<Vec<_>>())
+            });
+            self.watch.pieces(&had, &begun);
         }
     }
 
@@ -480,7 +542,8 @@ impl Coordinator<'_> {
         if self.look().left == 0 {
             self.discovery.tiers.on_completed(now);
         }
-        self.rate = Rate::default();
+        self.show_pieces();
+        self.watch.complete(self.look().downloaded);
         self.shared.with_swarm(|swarm| {
             swarm.choke_round(now);
             swarm.ring_all();
@@ -491,11 +554,13 @@ impl Coordinator<'_> {
     /// A second of giving. Whether it was enough.
     fn seed(&mut self, since: Instant, now: Instant) -> bool {
         let look = self.look();
-        self.rate.look(look.uploaded, now);
+        self.sent.look(look.uploaded, now);
         let plan = self.seeding.unwrap_or_default();
-        (self.show)(&Progress::Seeding {
+        self.watch.progress(&Progress::Seeding {
+            total: self.total,
+            downloaded: look.downloaded,
             uploaded: look.uploaded,
-            per_second: self.rate.per_second(),
+            sent_per_second: self.sent.per_second(),
             peers: look.sessions,
             plan,
         });

@@ -13,7 +13,7 @@ use log::{debug, info, warn};
 use crate::bitfield::Bitfield;
 use crate::engine::aside::{Arrangement, arrange, bring_back};
 use crate::engine::chunk::ChunkPool;
-use crate::engine::coordinator::{Coordinator, Passed, Progress, Seeding};
+use crate::engine::coordinator::{Coordinator, Passed, Progress, Seeding, Watch};
 use crate::engine::dht::Entry;
 use crate::engine::discovery::Totals;
 use crate::engine::outlet::Delivery;
@@ -103,7 +103,7 @@ pub struct Report {
 }
 
 /// Downloads what is missing of the torrent. `outside` is what its metadata came through, if it was
-/// not in a file. `signals` asks for the end; `show` is called at least once a second.
+/// not in a file. `signals` asks for the end; `watch` is told of it all.
 ///
 /// # Errors
 /// Whatever kept it from finishing; everything that was verified until then is in the files.
@@ -112,9 +112,9 @@ pub fn download(
     options: &Options,
     mut outside: Option<Outside>,
     signals: &Receiver<()>,
-    show: &mut dyn FnMut(&Progress),
+    watch: &mut dyn Watch,
 ) -> Result<Report, Fatal> {
-    let outcome = download_through(metainfo, options, &mut outside, signals, show);
+    let outcome = download_through(metainfo, options, &mut outside, signals, watch);
     // It ended before peers were needed.
     if let Some(outside) = outside {
         let all = outcome.is_ok() && options.selection.is_none();
@@ -129,7 +129,7 @@ fn download_through(
     options: &Options,
     outside: &mut Option<Outside>,
     signals: &Receiver<()>,
-    show: &mut dyn FnMut(&Progress),
+    watch: &mut dyn Watch,
 ) -> Result<Report, Fatal> {
     let selection = options.selection.as_ref();
     let selected = |index| selection.is_none_or(|selection| selection.has(index));
@@ -167,11 +167,15 @@ fn download_through(
         hashed
     });
     let search = (storage.layout().as_ref(), hashed.as_ref(), record.as_ref());
-    let mut found = check(metainfo, search, options, signals, show)?;
+    let mut show = |progress: &_| watch.progress(progress);
+    let mut found = check(metainfo, search, options, signals, &mut show)?;
     found.files.resize(files + 1, FileState::default());
     drop(record);
     let missing = |piece: &PieceIndex| wants(*piece) && !found.pieces.has(*piece);
     refuse_bad_padding(metainfo, storage.layout(), missing)?;
+    if watch.wants_pieces() {
+        watch.pieces(&found.pieces, &[]);
+    }
     if !geometry.all_pieces().any(|piece| missing(&piece)) {
         storage.finish()?;
         if let Some(index) = options.delivered {
@@ -188,7 +192,7 @@ fn download_through(
     }
     let began = Instant::now();
     let prepared = Prepared { storage, found, wanted, aside, kept, file };
-    let coordinator = start(metainfo, prepared, options, outside, signals, show)?;
+    let coordinator = start(metainfo, prepared, options, outside, signals, watch)?;
     let Passed { downloaded, mirrored, uploaded, complete } = coordinator.run()?;
     let elapsed = complete.saturating_duration_since(began);
     Ok(Report { total, downloaded, mirrored, uploaded, elapsed })
@@ -262,7 +266,7 @@ fn start<'a>(
     options: &Options,
     outside: &mut Option<Outside>,
     signals: &'a Receiver<()>,
-    show: &'a mut dyn FnMut(&Progress),
+    watch: &'a mut dyn Watch,
 ) -> Result<Coordinator<'a>, Fatal> {
     let plan = options.plan;
     let mut rng = fastrand::Rng::new();
@@ -399,13 +403,14 @@ fn start<'a>(
         threads,
         patience: options.patience,
         signals,
-        show,
+        watch,
         total,
         kept,
         delivers: options.delivered.is_some(),
         busy: 0,
         met: BTreeMap::new(),
         rate: Rate::default(),
+        sent: Rate::default(),
     })
 }
 

@@ -24,6 +24,7 @@ use crate::limits::{
     TRACKER_REPLY_USUAL_BYTES, TRACKERS_MAX, UPLOAD_BUFFER_BYTES, UPLOAD_BUFFERS_MAX,
     URL_LENGTH_MAX_BYTES, WRITER_STACK_BYTES,
 };
+use crate::policy::completion;
 use crate::protocol::metainfo::Measures;
 
 /// A table that grows by itself takes up to twice what is in it, and its old place as well while
@@ -96,6 +97,8 @@ pub struct Needs {
     pub peers: usize,
     /// Threads that could look at what is there.
     pub cores: usize,
+    /// Somebody wants to be told of pieces and files.
+    pub watched: bool,
 }
 
 /// How much may be under way at once.
@@ -269,6 +272,7 @@ fn always(needs: &Needs) -> u64 {
         + 2 * needs.measures.path_bytes
         + bitfield(needs)
         + if needs.selects || needs.delivers { selection(needs) } else { 0 }
+        + if needs.watched { watched(needs) } else { 0 }
 }
 
 /// Which files, which pieces, and the places of what is kept aside: in the layout, in the record as
@@ -282,6 +286,13 @@ fn selection(needs: &Needs) -> u64 {
         + aside * PIECE_ASIDE_BYTES
         + if needs.delivers { outlet } else { 0 }
         + u64::from(BLOCK_LENGTH)
+}
+
+/// What is missing of each file; the pieces that were seen, and all at a look.
+fn watched(needs: &Needs) -> u64 {
+    needs.measures.files * completion::FILE_BYTES as u64
+        + 2 * bitfield(needs)
+        + OPEN_PIECES_MAX as u64 * 4 * GROWN
 }
 
 /// The mirrors, and the names that they have for what is named otherwise here.
@@ -450,6 +461,7 @@ mod tests {
             dht: (true, false),
             peers: PEERS_DEFAULT,
             cores: 4,
+            watched: false,
         }
     }
 
@@ -470,6 +482,16 @@ mod tests {
             assert!(plan.peers >= PEERS_MIN && plan.chunks >= CHUNKS_MIN, "{plan:?}");
             assert!(plan.announcers >= 1 && plan.checkers >= 1, "{plan:?}");
         }
+    }
+
+    #[test]
+    fn who_looks_on_is_planned_for() {
+        let mut needs = needs(80_000, 1 << 20, 1);
+        needs.measures.files = 100_000;
+        let plan = Plan::new(1 << 30, &needs).unwrap();
+        let watched = Needs { watched: true, ..needs };
+        let more = plan.bytes(&watched) - plan.bytes(&needs);
+        assert!((16 * 100_000 + 2 * 10_000..2 * MIB).contains(&more), "{more}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod answers;
 pub mod blame;
 pub mod bucket;
 pub mod choker;
+pub mod completion;
 pub mod conversation;
 pub mod dht;
 pub mod encryption;

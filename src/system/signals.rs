@@ -69,13 +69,14 @@ impl Heard {
 }
 
 impl Caught {
-    /// Begins to listen, on a thread of its own.
+    /// Begins to listen, on a thread of its own. The first signal arrives at the receiver, twice:
+    /// the run hears of it, and so does whoever waits for something after that.
     ///
     /// # Errors
     /// The system has no thread for it.
     pub fn listen(self) -> io::Result<Heard> {
         let mut signals = self.signals;
-        let (sender, first) = bounded(1);
+        let (sender, first) = bounded(2);
         let any = Arc::new(AtomicBool::new(false));
         let came = Arc::clone(&any);
         let wait = move || {
@@ -84,7 +85,7 @@ impl Caught {
                     std::process::exit(i32::from(Status::Unfinished.code()));
                 }
                 came.store(true, Ordering::SeqCst);
-                let _over = sender.try_send(());
+                let _over = sender.try_send(()).and_then(|()| sender.try_send(()));
             }
         };
         let builder = thread::Builder::new().name("signals".into()).stack_size(SIGNALS_STACK_BYTES);
