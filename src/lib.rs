@@ -5,8 +5,7 @@
 //!
 //! ```text
 //! 5  status_line piece_map progress json_lines hook options help manual completions json ceiling
-//!                           torrents arguments viewer ways show verify preflight create cli main
-//!                           typed and shown
+//!    torrents arguments viewer ways show verify preflight create cli main  what is shown and typed
 //! 4  engine/                threads: event, resolve, hops, agent, announcer, preflight, retrieval,
 //!                           local, dht, discovery, listener, greeter, outside, aside, recheck, chunk,
 //!                           upload, session, webseed, outlet, recorder, writer, pool, coordinator,

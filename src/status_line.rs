@@ -225,12 +225,12 @@ mod tests {
             (
                 80,
                 &GIVING,
-                "[#######........]  50.0 %  1.0 GiB of 2.0 GiB  5.0 MiB/s  12 peers  29 s left",
+                "[######.......]  50.0 %  1.0 GiB of 2.0 GiB  5.0 MiB/s  12 peers  29 s left",
             ),
             (
                 100,
                 &GIVING,
-                "[######.......]  50.0 %  1.0 GiB of 2.0 GiB  5.0 MiB/s  2.0 MiB/s sent  12 peers  29 s left",
+                "[#########.........]  50.0 %  1.0 GiB of 2.0 GiB  5.0 MiB/s  2.0 MiB/s sent  12 peers  29 s left",
             ),
             (20, &SEEDING, "1.0 GiB sent"),
             (40, &SEEDING, "1.0 GiB sent  5.0 MiB/s  3 peers"),

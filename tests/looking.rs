@@ -520,7 +520,9 @@ fn check(case: &Case, dir: &Path, options: &[&str]) -> (Outcome, Value) {
     assert_eq!(looks(case.file.parent().unwrap()), before);
     let object = objects(&json)[0].clone();
     assert_eq!(object["status"], text.status.unwrap(), "{text:#?} {json:#?}");
-    assert_eq!((json.status, &json.stderr), (text.status, &text.stderr));
+    // How much is free changes from one run to the next.
+    let said = |outcome: &Outcome| outcome.stderr.split(" needed, ").next().map(str::to_owned);
+    assert_eq!((json.status, said(&json)), (text.status, said(&text)));
     assert_eq!(object["ok"], text.status == Some(0));
     assert_eq!(object["error"].is_null(), text.status == Some(0));
     (text, object)
