@@ -259,7 +259,7 @@ pub fn parse(
         let for_downloads = [
             (save_torrent, "--save-torrent is"),
             (stdout, "--stdout is"),
-            (!wish.is_everything(), "--select-file and --select are"),
+            (!wish.is_everything() && task != Task::Verify, "--select-file and --select are"),
         ];
         if let Some((_, what)) = for_downloads.iter().find(|(given, _)| *given) {
             return Err(Fatal::Usage(format!("{what} for a download")));

@@ -384,7 +384,10 @@ fn look(run: &mut Run<'_>, metainfo: &Metainfo, plan: &Plan) -> Result<(), Fatal
         Task::Verify => {
             let signals = run.begin()?;
             let mut show = |progress: &_| screen.show(progress, &[], Instant::now());
-            let found = verification::verify(metainfo, dir, plan.checkers, &signals, &mut show)?;
+            let (selection, threads) = (select(&arguments.wish, metainfo)?, plan.checkers);
+            let selection = selection.as_ref();
+            let found =
+                verification::verify(metainfo, selection, dir, threads, &signals, &mut show)?;
             screen.clear();
             write_out(|out| match json {
                 true => verify::json(metainfo, &found, dir, out),

@@ -42,6 +42,7 @@ fn word(verdict: Verdict) -> &'static str {
         Verdict::Missing => "missing",
         Verdict::Damaged => "damaged",
         Verdict::Unknown => "unknown",
+        Verdict::Unasked => "not selected",
     }
 }
 
@@ -74,12 +75,14 @@ pub fn text(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     for (file, verdict) in iter::zip(&metainfo.files, &verified.files) {
-        if file.is_data() {
+        if file.is_data() && *verdict != Verdict::Unasked {
             writeln!(out, "{:<8} {}", word(*verdict), file.path.display())?;
         }
     }
     if outcome(metainfo, verified).is_ok() {
-        let total = metainfo.files.iter().filter(|file| file.is_data()).map(|file| file.length);
+        let asked = iter::zip(&metainfo.files, &verified.files);
+        let asked = asked.filter(|(file, found)| file.is_data() && **found != Verdict::Unasked);
+        let total = asked.map(|(file, _)| file.length);
         let place = dir.join(&metainfo.name);
         writeln!(out, "{}: {}, all of it right", place.display(), Bytes(total.sum()))?;
     }
@@ -118,5 +121,8 @@ pub fn json(
             "state": word(verdict),
         })
     };
-    json::line(out, &object, "files", numbered(metainfo).map(file))
+    let verdict = |number: usize| verified.files.get(number - 1);
+    let asked = numbered(metainfo);
+    let asked = asked.filter(|(number, _)| verdict(*number) != Some(&Verdict::Unasked));
+    json::line(out, &object, "files", asked.map(file))
 }

@@ -286,3 +286,32 @@ fn what_the_torrent_does_not_have_is_refused_before_anything_is_done() {
         assert!(!case.out.exists());
     }
 }
+
+#[test]
+fn what_was_selected_is_verified_with_what_is_aside() {
+    let case = Case::new(torrent("verified selection"));
+    let options = ["--select-file", "3-4"];
+    fetch(&case, &options);
+    let verify = |options: &[&str]| case.run(&[], &[&["--verify"], options].concat());
+    let outcome = verify(&options);
+    outcome.assert_status(0);
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    let name = &case.torrent.name;
+    assert_eq!(
+        lines[..2],
+        [format!("ok       {name}/sub/b.bin"), format!("ok       {name}/sub/c.txt")]
+    );
+    assert_eq!(lines.len(), 3, "{outcome:#?}");
+    // Of all of them, those that are there are right all the same.
+    let outcome = verify(&[]);
+    outcome.assert_status(32);
+    assert!(outcome.stderr.contains("of 6 files: 4 missing;"), "{outcome:#?}");
+    // What is aside is believed no more than what is not.
+    fs::write(aside_of(&case), vec![7; 3 * PIECE]).unwrap();
+    let outcome = verify(&options);
+    outcome.assert_status(32);
+    assert!(
+        outcome.stdout.contains("unknown") || outcome.stdout.contains("damaged"),
+        "{outcome:#?}"
+    );
+}

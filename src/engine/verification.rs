@@ -6,15 +6,17 @@ use std::path::Path;
 
 use crossbeam_channel::Receiver;
 
-use crate::bitfield::Bitfield;
 use crate::engine::coordinator::Progress;
 use crate::engine::download::{layout, refuse_bad_padding};
 use crate::engine::recheck::{Search, recheck};
 use crate::engine::watch::watch;
 use crate::error::Fatal;
+use crate::policy::selection::Selection;
 use crate::protocol::metainfo::Metainfo;
+use crate::protocol::resume::Record;
+use crate::system::resume::ResumeFile;
 use crate::system::storage::directory::Directory;
-use crate::system::storage::layout::Layout;
+use crate::system::storage::layout::{Layout, OutputKind};
 use crate::units::{Geometry, PieceIndex};
 
 /// How a file was found.
@@ -29,42 +31,52 @@ pub enum Verdict {
     Damaged,
     /// It has its length, and what is wrong is shared with a file that is missing or damaged for sure.
     Unknown,
+    /// It was not selected.
+    Unasked,
 }
 
 /// What was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verified {
-    /// One for each of the torrent's files, padding included, which is always right.
+    /// One for each of the torrent's files, padding included, which is right if it was asked about.
     pub files: Vec<Verdict>,
     /// Pieces that are right.
     pub pieces: u32,
 }
 
-/// Verifies the torrent's files in `dir`, on so many threads. `signals` asks for the end; `show` is
-/// called once a second.
+/// Verifies the torrent's files in `dir`, or those that are selected, on so many threads. What an
+/// earlier run kept aside of files that are not there counts, so that those beside them can be right.
+/// `signals` asks for the end; `show` is called once a second.
 ///
 /// # Errors
 /// A file can't be read, something that is no file is in its place, or [`Fatal::Stopped`].
 pub fn verify(
     metainfo: &Metainfo,
+    selection: Option<&Selection>,
     dir: &Path,
     threads: usize,
     signals: &Receiver<()>,
     show: &mut dyn FnMut(&Progress),
 ) -> Result<Verified, Fatal> {
-    let (layout, geometry) = (layout(metainfo), metainfo.geometry);
+    let (layout, geometry) = (kept(metainfo, dir)?, metainfo.geometry);
+    let wanted = selection.map(|selection| selection.pieces(metainfo));
+    let wants = |piece| wanted.as_ref().is_none_or(|wanted| wanted.has(piece));
     let stopped = "stopped while verifying what is there";
     let found = watch(geometry.total(), stopped, signals, show, &|stop, progress| {
         let layout = &layout;
-        let search =
-            Search { dir, layout, geometry, wanted: None, record: None, threads, stop, progress };
+        let (wanted, record) = (wanted.as_ref(), None);
+        let search = Search { dir, layout, geometry, wanted, record, threads, stop, progress };
         recheck(&search, |piece| *metainfo.piece_hash(piece))
     })?;
-    refuse_bad_padding(metainfo, &layout, |piece| !found.pieces.has(*piece))?;
+    let wrong = |piece: &PieceIndex| wants(*piece) && !found.pieces.has(*piece);
+    refuse_bad_padding(metainfo, &layout, wrong)?;
     let mut directory = Directory::open(dir)?;
     let mut files = Vec::with_capacity(layout.files().len());
-    for (file, found) in iter::zip(layout.files(), &found.files) {
-        files.push(if file.is_pad() || found.length == file.length && file.length > 0 {
+    let all = iter::zip(layout.files(), &found.files).take(metainfo.files.len());
+    for (at, (file, found)) in all.enumerate() {
+        files.push(if selection.is_some_and(|selection| !selection.has(at)) {
+            Verdict::Unasked
+        } else if file.is_pad() || found.length == file.length && file.length > 0 {
             Verdict::Right
         } else if found.length > 0 {
             Verdict::Damaged
@@ -78,15 +90,40 @@ pub fn verify(
             }
         });
     }
-    judge(&layout, geometry, &found.pieces, &mut files);
+    judge(&layout, geometry, wrong, &mut files);
     Ok(Verified { files, pieces: found.pieces.count() })
 }
 
+/// Where the torrent's bytes are: what the record says to be aside is there, if its file is not.
+fn kept(metainfo: &Metainfo, dir: &Path) -> Result<Layout, Fatal> {
+    let (all, geometry) = (layout(metainfo), metainfo.geometry);
+    let Some(mut directory) = Directory::open(dir)? else { return Ok(all) };
+    let count = metainfo.files.len();
+    let length_max = Record::length_max(geometry, count);
+    let (bytes, path) = ResumeFile::peek(&mut directory, &metainfo.name, length_max);
+    let record = Record::decode(&bytes, metainfo.info_hash, geometry, count);
+    let Some(record) = record.filter(|record| !record.aside.is_empty()) else { return Ok(all) };
+    let mut files = all.files().to_vec();
+    for file in files.iter_mut().filter(|file| file.kind == OutputKind::Data) {
+        let found = directory.look(&file.path)?;
+        if found.is_none_or(|found| found.length != file.length) {
+            file.kind = OutputKind::Skipped;
+        }
+    }
+    Ok(Layout::new(files).with_aside(path, geometry, &record.aside))
+}
+
 /// Blames files for the pieces that are wrong. `files` are the verdicts by their lengths alone.
-fn judge(layout: &Layout, geometry: Geometry, right: &Bitfield, files: &mut [Verdict]) {
-    let wrong = || geometry.all_pieces().filter(|piece| !right.has(*piece));
+fn judge(
+    layout: &Layout,
+    geometry: Geometry,
+    is_wrong: impl Fn(&PieceIndex) -> bool,
+    files: &mut [Verdict],
+) {
+    let wrong = || geometry.all_pieces().filter(&is_wrong);
     let of = |piece: PieceIndex| {
-        let segments = layout.segments_of(geometry, piece);
+        let segments =
+            layout.files_at(geometry.offset_of(piece), geometry.length_of(piece) as usize);
         segments.filter(|segment| !segment.file.is_pad()).map(|segment| segment.index)
     };
     // First those that have a wrong piece for themselves.
@@ -96,7 +133,8 @@ fn judge(layout: &Layout, geometry: Geometry, right: &Bitfield, files: &mut [Ver
             blame(files, only, Verdict::Damaged);
         }
     }
-    let sure: Vec<bool> = files.iter().map(|verdict| *verdict != Verdict::Right).collect();
+    let surely = |verdict: &Verdict| matches!(verdict, Verdict::Missing | Verdict::Damaged);
+    let sure: Vec<bool> = files.iter().map(surely).collect();
     // Then those that share one, with one that is blamed already or with others like them.
     for piece in wrong() {
         let is_explained = of(piece).any(|index| sure.get(index) == Some(&true));
@@ -117,7 +155,8 @@ fn blame(files: &mut [Verdict], index: usize, verdict: Verdict) {
 mod tests {
     use super::Verdict::{Damaged, Missing, Right, Unknown};
     use super::*;
-    use crate::system::storage::layout::{OutputFile, OutputKind};
+    use crate::bitfield::Bitfield;
+    use crate::system::storage::layout::OutputFile;
 
     #[test]
     fn who_is_to_blame_is_told_as_far_as_it_can_be() {
@@ -156,7 +195,7 @@ mod tests {
                 right.remove(geometry.piece(*piece).unwrap());
             }
             let before = files;
-            judge(&layout, geometry, &right, &mut files);
+            judge(&layout, geometry, |piece| !right.has(*piece), &mut files);
             assert_eq!(files, expected, "{before:?} {wrong:?}");
         }
     }

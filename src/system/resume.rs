@@ -58,6 +58,19 @@ impl ResumeFile {
         Ok((file, bytes))
     }
 
+    /// The bytes of the record of the torrent called `name`, if there is one, up to `length_max`, and
+    /// where what is kept aside would lie. It is not locked, and nothing is made.
+    pub fn peek(directory: &mut Directory, name: &str, length_max: u64) -> (Vec<u8>, PathBuf) {
+        let [name, _, aside] = names_beside(name).map(PathBuf::from);
+        let mut bytes = Vec::new();
+        if let Ok(Some((file, _))) = directory.open_to_read(&name)
+            && file.take(length_max).read_to_end(&mut bytes).is_err()
+        {
+            bytes.clear();
+        }
+        (bytes, aside)
+    }
+
     /// Makes the record's file, if there is none yet, and locks it.
     ///
     /// # Errors
