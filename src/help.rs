@@ -31,7 +31,8 @@ pub const ENVIRONMENT: &[&str] = &[
 
 /// What lies beside the files, meanwhile.
 pub const FILES: &str = "While it downloads, DIR/.NAME.rusty_torrent tells another run what was \
-    verified. It saves time alone, and goes when everything is there.";
+    verified. It saves time alone, and goes when everything is there. Where files are selected, or go \
+    to standard output, DIR/.NAME.rusty_torrent.parts has what lies in no file.";
 
 /// What can be typed, and what it does.
 pub const EXAMPLES: &[(&str, &str)] = &[
@@ -39,6 +40,9 @@ pub const EXAMPLES: &[(&str, &str)] = &[
         "rusty_torrent debian.iso.torrent /srv/images",
         "Download to /srv/images/debian.iso, and exit.",
     ),
+    ("rusty_torrent x.torrent --stdout | tar x", "Unpack it while it comes, and keep no archive."),
+    ("rusty_torrent --verify x.torrent DIR", "Tell of each file whether it is right."),
+    ("rusty_torrent --create PATH --tracker URL", "Make a torrent."),
     ("rusty_torrent --timeout 600 'magnet:?xt=...'", "Give up after ten minutes without a piece."),
     ("rusty_torrent -u 1M --seed-ratio 2 x.torrent", "Stay until twice the size was sent, slowly."),
 ];
