@@ -205,12 +205,12 @@ pub fn parse(
     if let Some(shell) = given.value(row!("--completions"), shell)? {
         return Ok(Command::Completions(shell));
     }
-    let dir = given.path(row!("--dir"))?;
     let log = given.path(row!("--log"))?;
     if let Some(path) = given.path(row!("--create"))? {
         let making = Making { path, log, ..Making::default() };
         return making.read(given, names).map(Box::new).map(Command::Create);
     }
+    let dir = given.path(row!("--dir"))?;
     let numbers = given.value(row!("--select-file"), Wish::read_numbers)?.unwrap_or_default();
     let patterns = given.values(row!("--select"), pattern, SELECTIONS_MAX)?;
     let output = given.value(row!("--output"), output)?;
@@ -253,11 +253,12 @@ pub fn parse(
         return Err(Fatal::Usage("--stdout and --seed can't be had together".to_owned()));
     }
     let (task, json) = task(&mut given)?;
-    let save_torrent = given.flag(row!("--save-torrent"))?;
+    let save_typed = given.is_typed(row!("--save-torrent"));
+    let save_torrent = save_typed || given.flag(row!("--save-torrent"))?;
     let wish = Wish { numbers, patterns };
     if task != Task::Download {
         let for_downloads = [
-            (save_torrent, "--save-torrent is"),
+            (save_typed, "--save-torrent is"),
             (stdout, "--stdout is"),
             (!wish.is_everything() && task != Task::Verify, "--select-file and --select are"),
         ];

@@ -221,7 +221,11 @@ fn fetch_all(mut run: Run<'_>) -> Status {
     for (number, (named, opened)) in all.iter().zip(opened).enumerate() {
         if run.is_stopped() {
             let left = Count(all.len() - number, "torrent");
-            screen.line(&format!("error: stopped before {left}"));
+            let reason = format!("stopped before {left}");
+            screen.line(&format!("error: {reason}"));
+            for _ in number..all.len() {
+                Viewer::new(arguments, screen).end(Status::Unfinished, Some(&reason));
+            }
             return if status == Status::Done { Status::Unfinished } else { status };
         }
         waiting -= opened.as_ref().map_or(0, Opened::taken);
@@ -541,12 +545,22 @@ fn the_one(metainfo: &Metainfo, selection: Option<&Selection>) -> Result<usize, 
 /// What a link selects, as far as it is there.
 fn select_by_link(magnet: &Magnet, metainfo: &Metainfo) -> Result<Option<Selection>, Fatal> {
     let last = metainfo.files.len().saturating_sub(1);
-    let mut numbers = magnet.selected.clone();
-    numbers.retain(|range| range.start() <= range.end() && *range.end() <= last);
-    if numbers.len() < magnet.selected.len() {
-        warn!("the link selects files that the torrent does not have");
+    let mut numbers = Vec::with_capacity(magnet.selected.len());
+    for range in &magnet.selected {
+        if *range.end() > last {
+            warn!("the link selects files that the torrent does not have");
+        }
+        let there = *range.start()..=(*range.end()).min(last);
+        if !there.is_empty() {
+            numbers.push(there);
+        }
     }
-    select(&Wish { numbers, patterns: Vec::new() }, metainfo)
+    if numbers.is_empty() && !magnet.selected.is_empty() {
+        let why = "the link selects nothing that the torrent has";
+        return Err(Fatal::BadTorrent(why.to_owned()));
+    }
+    let wish = Wish { numbers, patterns: Vec::new() };
+    Selection::new(&wish, metainfo).map_err(Fatal::BadTorrent)
 }
 
 fn describe(metainfo: &Metainfo, selection: Option<&Selection>) {

@@ -646,6 +646,8 @@ pub const RECORD_LOCK_TRIES_MAX: usize = 10;
 pub const RECORD_MS: u32 = 10_000;
 /// A run that ends early waits this long for what was verified to be flushed and recorded.
 pub const RECORD_TIMEOUT_MS: u32 = 3_000;
+/// A run that has what was selected waits this long: without its record what is aside is of no use.
+pub const RECORD_KEPT_TIMEOUT_MS: u32 = 60_000;
 /// More files than this are not flushed one by one, but with all that their file system holds.
 pub const FLUSHED_FILES_MAX: usize = 16;
 /// The stack of the thread that flushes.

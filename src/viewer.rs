@@ -32,6 +32,8 @@ pub struct Viewer {
     map: Option<Marks>,
     began: Instant,
     torrent: Option<Arc<Metainfo>>,
+    /// Nothing of it becomes a file.
+    delivers: bool,
     /// The files that are fetched, if not all.
     selection: Option<Selection>,
     completion: Option<Completion>,
@@ -61,6 +63,7 @@ impl Viewer {
             map: map.then(Marks::of_locale),
             began: Instant::now(),
             torrent: None,
+            delivers: arguments.stdout,
             selection: None,
             completion: None,
             picture: Vec::new(),
@@ -146,7 +149,9 @@ impl Viewer {
     }
 
     fn is_wanted(&self, at: usize, file: &FileEntry) -> bool {
-        file.is_data() && self.selection.as_ref().is_none_or(|selection| selection.has(at))
+        file.is_data()
+            && !self.delivers
+            && self.selection.as_ref().is_none_or(|selection| selection.has(at))
     }
 
     fn tell(&self, file: &FileEntry, was_there: bool) {

@@ -280,7 +280,7 @@ fn a_link_brings_the_files_that_it_selects() {
         // What was typed counts more.
         ("1", vec!["--select", "c"], vec!["c"]),
         ("0,4-9", vec![], vec!["a"]),
-        ("9", vec![], vec!["a", "b", "c", "d"]),
+        ("3-9", vec![], vec!["d"]),
     ]
     .into_iter()
     .enumerate()
@@ -295,4 +295,10 @@ fn a_link_brings_the_files_that_it_selects() {
         assert_eq!(there, expected, "{so}");
         assert_eq!(outcome.stderr.contains("does not have"), so.contains('9'), "{outcome:#?}");
     }
+    let mut case = by_link(Torrent::multi("selecting nothing", &files, PIECE));
+    case.file = format!("{}&so=9", case.file.display()).into();
+    let seeder = Peer::honest(&case.torrent.payload);
+    let outcome = case.run(&[&seeder], &[]);
+    outcome.assert_status(26);
+    assert!(outcome.stderr.contains("selects nothing"), "{outcome:#?}");
 }

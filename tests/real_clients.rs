@@ -310,7 +310,7 @@ fn a_mixed_swarm_with_rqbit() {
 
 // ---- the tests ---------------------------------------------------------------------------------
 
-/// Downloads one file and then a directory from a client.
+/// Downloads one file and then a directory from a client, this by and by as well.
 fn seeds_to_us(name: &str, (_, line): Client) {
     let Some(network) = Network::join_for(name, HERE) else { return };
     let there = network.place(THERE);
@@ -327,7 +327,8 @@ fn seeds_to_us(name: &str, (_, line): Client) {
         wait_for_seeder(torrent, &[&tracker, &client]);
         download(torrent, file, &scratch.join("out"), &client);
     }
-    let [one, _] = &torrents;
+    let [one, many] = &torrents;
+    download_by_and_by(many, &files[1], &scratch.join("by and by"), &client);
     download(one, Path::new(&one.magnet()), &scratch.join("by link"), &client);
 }
 
@@ -581,6 +582,33 @@ fn download(torrent: &Torrent, file: &Path, out: &Path, client: &Daemon) {
     println!("exit status {:?} after {:?}", outcome.status, outcome.elapsed);
     assert!(outcome.status == Some(0), "{outcome:#?}\nthe client said:\n{}", client.said());
     torrent.assert_is_in(&out);
+}
+
+/// One directory alone, then one file to standard output, then the rest.
+fn download_by_and_by(torrent: &Torrent, file: &Path, out: &Path, client: &Daemon) {
+    let run = |options: &[&str]| {
+        let mut command = Command::new(program::path());
+        let output = command.args(options).arg(file).arg(out).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.success(),
+            "{options:?}: {said}\nthe client said:\n{}",
+            client.said()
+        );
+        output.stdout
+    };
+    let files = torrent.files();
+    run(&["--select", "small"]);
+    let selected = files.iter().filter(|(path, _)| path.parent().unwrap().ends_with("small"));
+    for (path, bytes) in selected {
+        assert!(fs::read(out.join(path)).unwrap() == *bytes, "{}", path.display());
+    }
+    let there = fs::read_dir(out.join(&torrent.name)).unwrap().count();
+    assert_eq!(there, 1, "no other file or directory was made");
+    let (_, last) = files.last().unwrap();
+    assert!(run(&["--select", "last.bin", "--stdout"]) == *last);
+    run(&[]);
+    torrent.assert_is_in(out);
 }
 
 /// What the program said, but not of each piece.

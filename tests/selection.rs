@@ -315,3 +315,46 @@ fn what_was_selected_is_verified_with_what_is_aside() {
         "{outcome:#?}"
     );
 }
+
+#[test]
+fn a_selection_outlives_others_that_have_nothing_to_do_with_it() {
+    let files: Vec<_> = (0..6).map(|number| file(&format!("f{number}"), 2 * PIECE + 9)).collect();
+    for (number, other) in [
+        vec!["--select-file", "6"],
+        vec!["--select-file", "6", "--stdout"],
+        vec!["--select-file", "2"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let case = Case::new(Torrent::multi(&format!("outlives {number}"), &files, PIECE));
+        let first = ["--select-file", "1,3"];
+        let (before, _) = fetch(&case, &first);
+        // Nobody to ask: nothing of the other comes.
+        case.run(&[], &other).assert_status(6);
+        let (asked, _) = fetch(&case, &first);
+        assert_eq!(asked, Vec::<usize>::new(), "{other:?} in vain");
+        let (theirs, _) = fetch(&case, &other);
+        assert!(theirs.iter().all(|piece| !before.contains(piece)), "{other:?}: {theirs:?}");
+        case.run(&[], &["--verify", first[0], first[1]]).assert_status(0);
+        let (asked, _) = fetch(&case, &first);
+        assert_eq!(asked, Vec::<usize>::new(), "{other:?}");
+        let (asked, _) = fetch(&case, &[]);
+        assert!(asked.iter().all(|piece| !before.contains(piece)), "{other:?}: {asked:?}");
+        case.torrent.assert_is_in(&case.out);
+    }
+}
+
+#[test]
+fn many_small_files_are_recorded_and_everything_goes_when_all_is_there() {
+    let files: Vec<_> = (0..60).map(|number| file(&format!("f{number:02}"), 1_000)).collect();
+    let case = Case::new(Torrent::multi("many small", &files, 16 << 10));
+    let options = ["-v", "--select-file", "1-40"];
+    fetch(&case, &options);
+    let (asked, outcome) = fetch(&case, &options);
+    assert!(asked.is_empty() && outcome.stderr.contains("are known"), "{outcome:#?}");
+    case.run(&[], &["--verify", "--select-file", "1-40"]).assert_status(0);
+    let (asked, _) = fetch(&case, &["--select-file", "41-60"]);
+    assert_eq!(asked, [3], "the others reach into the first forty");
+    case.torrent.assert_is_in(&case.out);
+}

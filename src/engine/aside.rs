@@ -67,8 +67,8 @@ pub fn arrange(
     Ok(Arrangement { layout, wanted, aside })
 }
 
-/// The pieces that reach into skipped files: first all that have their places already, then the
-/// others. None, if none does.
+/// The pieces that reach into skipped files, whether they are wanted now or were before: first all
+/// that have their places already, then the others. None, if none does.
 fn places(
     layout: &Layout,
     geometry: Geometry,
@@ -81,9 +81,10 @@ fn places(
         known.insert(piece);
     }
     let mut any = false;
-    for piece in layout.reach_into_skipped(geometry, wanted) {
-        any = true;
-        if known.insert(piece) {
+    for piece in layout.reach_into_skipped(geometry, |_| true) {
+        let is_new = wanted(piece) && known.insert(piece);
+        any = any || known.has(piece);
+        if is_new {
             places.push(piece.get());
         }
     }

@@ -23,7 +23,8 @@ use crate::engine::webseed::WebSeeds;
 use crate::error::Fatal;
 use crate::limits::{
     CHOKE_ROUND_MS, COMPLAINT_MS, FINISH_TIMEOUT_MS, GUEST_WAIT_MAX_MS, GUESTS_WAITING_MAX,
-    RECORD_MS, RECORD_TIMEOUT_MS, SESSIONS_REMEMBERED_MAX, THREADS_FOR_ONE_GUEST_MAX, TICK_MS,
+    RECORD_KEPT_TIMEOUT_MS, RECORD_MS, RECORD_TIMEOUT_MS, SESSIONS_REMEMBERED_MAX,
+    THREADS_FOR_ONE_GUEST_MAX, TICK_MS,
 };
 use crate::policy::encryption::Wire;
 use crate::policy::origins::Origin;
@@ -37,6 +38,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_millis(FINISH_TIMEOUT_MS as u64)
 const CHOKE_ROUND: Duration = Duration::from_millis(CHOKE_ROUND_MS as u64);
 const GUEST_WAIT: Duration = Duration::from_millis(GUEST_WAIT_MAX_MS as u64);
 const RECORD: Duration = Duration::from_millis(RECORD_MS as u64);
+const RECORD_KEPT_TIMEOUT: Duration = Duration::from_millis(RECORD_KEPT_TIMEOUT_MS as u64);
 const RECORD_TIMEOUT: Duration = Duration::from_millis(RECORD_TIMEOUT_MS as u64);
 
 /// How far it is.
@@ -260,22 +262,26 @@ impl Coordinator<'_> {
             Some(web_seeds) if outcome.is_err() => web_seeds.finish(),
             ended => drop(ended),
         }
-        let deadline = Instant::now() + RECORD_TIMEOUT;
+        let patience = if outcome.is_ok() { RECORD_KEPT_TIMEOUT } else { RECORD_TIMEOUT };
         // A record made now would take for ours what somebody else put there, or a failed disk has.
         let doubtful = match &outcome {
             Ok(_) => false,
             Err(fatal) => self.wait_for_writer().is_err() || fatal.blames_a_file(),
         };
-        if outcome.is_ok() && !self.kept || doubtful || self.look().had == 0 {
+        let (all, nothing) =
+            self.shared.with_swarm(|swarm| (swarm.picker.had().is_full(), swarm.had_bytes() == 0));
+        if outcome.is_ok() && (all || !self.kept) || nothing {
             self.recorder.remove();
+        } else if doubtful {
+            self.recorder.forget();
         } else {
-            self.record(true);
+            self.record(outcome.is_err());
         }
         if outcome.is_ok() && look.left == 0 && look.downloaded > 0 && self.seeding.is_none() {
             self.discovery.tiers.on_completed(Instant::now());
         }
         self.discovery.farewell(self.look().totals());
-        if !self.recorder.wait(deadline) {
+        if !self.recorder.wait(Instant::now() + patience) {
             info!("what was verified last is not flushed yet; the next run will hash it");
         }
         debug!("{} received twice or wrong", Bytes(look.wasted));
@@ -292,6 +298,7 @@ impl Coordinator<'_> {
         let mut next_complaint = Instant::now() + COMPLAINT;
         let mut next_record = Instant::now() + RECORD;
         let mut next_round = Instant::now() + CHOKE_ROUND;
+        let (mut written, mut delivered) = (false, false);
         let mut complete_since = (self.look().had == self.total).then(Instant::now);
         if complete_since.is_some() {
             self.watch.complete(0);
@@ -331,13 +338,18 @@ impl Coordinator<'_> {
                     Ok(Event::Complete) if self.delivers => {
                         self.web_seeds = None;
                         self.show_pieces();
+                        written = true;
+                        if delivered {
+                            return Ok(Instant::now());
+                        }
                     }
                     Ok(Event::Complete) if self.seeding.is_none() => {
                         let complete = Instant::now();
                         self.show_pieces();
                         return Ok(complete);
                     }
-                    Ok(Event::Delivered) => return Ok(Instant::now()),
+                    Ok(Event::Delivered) if written => return Ok(Instant::now()),
+                    Ok(Event::Delivered) => delivered = true,
                     Ok(Event::Complete) => complete_since = Some(self.begin_seeding()),
                     Ok(Event::Failed(fatal)) => return Err(fatal),
                     Ok(event) => self.on_event(event),
@@ -534,13 +546,12 @@ impl Coordinator<'_> {
         let now = Instant::now();
         info!("everything is there");
         self.web_seeds = None;
-        if self.kept {
-            self.record(false);
-        } else {
+        let all = self.look().left == 0;
+        if all {
             self.recorder.remove();
-        }
-        if self.look().left == 0 {
             self.discovery.tiers.on_completed(now);
+        } else {
+            self.record(false);
         }
         self.show_pieces();
         self.watch.complete(self.look().downloaded);
@@ -617,10 +628,10 @@ impl Coordinator<'_> {
         format!("stopped with {had} of {total} verified; run the same command again to go on")
     }
 
-    fn record(&self, last: bool) {
+    fn record(&self, hurried: bool) {
         self.recorder.record(self.shared.with_swarm(|swarm| {
             let picker = &swarm.picker;
-            Verified { pieces: picker.had().clone(), begun: picker.begun().collect(), last }
+            Verified { pieces: picker.had().clone(), begun: picker.begun().collect(), hurried }
         }));
     }
 

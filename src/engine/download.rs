@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, select};
 use log::{debug, info, warn};
 
 use crate::bitfield::Bitfield;
@@ -27,7 +28,8 @@ use crate::engine::webseed::{Site, WebSeeds};
 use crate::engine::{pool, writer};
 use crate::error::Fatal;
 use crate::limits::{
-    DESCRIPTORS_DHT_MAX, DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, JOBS_MAX, MIRROR_WORKERS_MAX,
+    DESCRIPTORS_DHT_MAX, DESCRIPTORS_SPARE_MAX, DESCRIPTORS_SPARE_MIN, JOBS_MAX,
+    MIRROR_WORKERS_MAX, OUTLET_STACK_BYTES,
 };
 use crate::policy::encryption::Encryption;
 use crate::policy::memory::Plan;
@@ -150,15 +152,21 @@ fn download_through(
         record.as_ref(),
     )?;
     let delivery = options.delivered.and_then(|index| layout.file(index));
-    // What was only handed on leaves nothing.
     let aside_alone = delivery.is_some_and(|file| file.kind == OutputKind::Skipped);
-    let kept = selection.is_some() && !aside_alone;
     let mut storage = Storage::new(directory, layout);
     storage.keep_free(options.min_free);
     if let Some(record) = &record {
         bring_back(&mut storage, geometry, &file, record)?;
     }
     let wants = |piece| wanted.as_ref().is_none_or(|wanted| wanted.has(piece));
+    // What was only handed on leaves nothing, unless an earlier run has something there.
+    let others = |record: &Record| {
+        geometry.all_pieces().any(|piece| record.pieces.has(piece) && !wants(piece))
+    };
+    let kept = match aside_alone {
+        true => record.as_ref().is_some_and(others),
+        false => selection.is_some(),
+    };
     // What is aside is nowhere else, and may be wanted another time.
     let hashed = wanted.clone().map(|mut hashed| {
         for piece in aside.iter().filter_map(|piece| geometry.piece(*piece)) {
@@ -180,10 +188,10 @@ fn download_through(
         storage.finish()?;
         if let Some(index) = options.delivered {
             let source = Source::new(storage.directory(), Arc::clone(storage.layout()));
-            Delivery::new(metainfo, index, source).deliver(|_| true)?;
+            deliver(Delivery::new(metainfo, index, source), signals)?;
         }
         if options.seeding.is_none() {
-            if !kept {
+            if found.pieces.is_full() || !kept {
                 file.remove();
             }
             let (downloaded, mirrored, uploaded) = (0, 0, 0);
@@ -196,6 +204,21 @@ fn download_through(
     let Passed { downloaded, mirrored, uploaded, complete } = coordinator.run()?;
     let elapsed = complete.saturating_duration_since(began);
     Ok(Report { total, downloaded, mirrored, uploaded, elapsed })
+}
+
+/// Hands out what is there already. Whoever reads may be slow: a signal ends it.
+fn deliver(delivery: Delivery, signals: &Receiver<()>) -> Result<(), Fatal> {
+    let (done, ended) = bounded(1);
+    let thread = thread::Builder::new().name("outlet".into()).stack_size(OUTLET_STACK_BYTES);
+    let spawned = thread.spawn(move || drop(done.send(delivery.deliver(|_| true))));
+    spawned.map_err(|error| Fatal::System("start a thread", error))?;
+    select! {
+        recv(ended) -> outcome => {
+            let lost = || Fatal::System("deliver", std::io::Error::other("a thread died"));
+            outcome.map_err(|_| lost())?
+        }
+        recv(signals) -> _ => Err(Fatal::Stopped("stopped while it was handed out".to_owned())),
+    }
 }
 
 /// Where the torrent's bytes lie when every file is kept under its name.

@@ -48,13 +48,14 @@ pub struct Verified {
     pub pieces: Bitfield,
     /// Those that are being written.
     pub begun: Vec<PieceIndex>,
-    /// The run is about to end, and waits for this.
-    pub last: bool,
+    /// The run is about to end, and can't wait for long.
+    pub hurried: bool,
 }
 
 enum Order {
     Record(Verified),
     Remove,
+    Forget,
 }
 
 /// The recorder, as the coordinator sees it.
@@ -78,6 +79,7 @@ impl Recorder {
                 match order {
                     Order::Record(verified) => desk.record(verified),
                     Order::Remove => return desk.file.remove(),
+                    Order::Forget => return desk.file.forget(),
                 }
             }
         };
@@ -96,7 +98,12 @@ impl Recorder {
         let _full = self.orders.try_send(Order::Record(verified));
     }
 
-    /// Everything is there: the record is to go.
+    /// The record can't be relied on: it is to go, and nothing else.
+    pub fn forget(&self) {
+        let _full = self.orders.try_send(Order::Forget);
+    }
+
+    /// Everything is there: the record is to go, and what is kept aside.
     pub fn remove(&self) {
         let _full = self.orders.try_send(Order::Remove);
     }
@@ -115,13 +122,13 @@ impl Desk {
         self.directory.let_go();
     }
 
-    fn flush_and_save(&mut self, Verified { pieces, begun, last }: Verified) {
+    fn flush_and_save(&mut self, Verified { pieces, begun, hurried }: Verified) {
         // Files that this run did not write must look as they did when they were hashed.
         let new = |piece: &PieceIndex| pieces.has(*piece) && !self.record.pieces.has(*piece);
         let ours = self.all_pieces().filter(new).filter(|piece| !self.found.has(*piece));
         let written = self.files_of(ours.chain(begun));
         let to_flush = self.files_of(self.all_pieces().filter(new));
-        if last && to_flush.len() > FLUSHED_FILES_MAX {
+        if hurried && to_flush.len() > FLUSHED_FILES_MAX {
             // All that the file system holds could take minutes. The record as it was still holds.
             return;
         }

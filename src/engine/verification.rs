@@ -73,10 +73,8 @@ pub fn verify(
     let mut directory = Directory::open(dir)?;
     let mut files = Vec::with_capacity(layout.files().len());
     let all = iter::zip(layout.files(), &found.files).take(metainfo.files.len());
-    for (at, (file, found)) in all.enumerate() {
-        files.push(if selection.is_some_and(|selection| !selection.has(at)) {
-            Verdict::Unasked
-        } else if file.is_pad() || found.length == file.length && file.length > 0 {
+    for (file, found) in all {
+        files.push(if file.is_pad() || found.length == file.length && file.length > 0 {
             Verdict::Right
         } else if found.length > 0 {
             Verdict::Damaged
@@ -91,6 +89,10 @@ pub fn verify(
         });
     }
     judge(&layout, geometry, wrong, &mut files);
+    if let Some(selection) = selection {
+        let unasked = files.iter_mut().enumerate().filter(|(at, _)| !selection.has(*at));
+        unasked.for_each(|(_, verdict)| *verdict = Verdict::Unasked);
+    }
     Ok(Verified { files, pieces: found.pieces.count() })
 }
 

@@ -146,10 +146,15 @@ impl ResumeFile {
     }
 
     /// Removes the record, what a run that was killed left of its next one, and what was kept aside:
-    /// everything is there.
+    /// nobody needs it any more.
     pub fn remove(self) {
-        self.directory.remove(&self.temporary);
         self.directory.remove(&self.aside);
+        self.forget();
+    }
+
+    /// Removes the record, and what a run that was killed left of its next one.
+    pub fn forget(self) {
+        self.directory.remove(&self.temporary);
         if self.held.is_some() {
             self.directory.remove(&self.name);
         }

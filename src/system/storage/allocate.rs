@@ -64,20 +64,21 @@ pub(super) fn prepare(
     found: Extent,
     kept: u64,
 ) -> Result<Backing, Fatal> {
-    if found.length > output.length {
+    // What is aside is mostly holes, and its writes are looked at one by one.
+    let aside = output.kind == OutputKind::Aside;
+    if found.length > output.length && !aside {
         cut(directory, output, file, found.length)?;
     }
     let needed = output.length.saturating_sub(found.allocated);
-    if kept > 0 {
+    if kept > 0 && !aside {
         check_free(directory, &output.path, needed, kept)?;
     }
     if output.length == 0 {
         return Ok(Backing::Reserved);
     }
-    let reserve = || match output.kind {
-        // Most of it stays a hole: only what skipped files have of their pieces is in there.
-        OutputKind::Aside => Err(Errno::OPNOTSUPP),
-        _ => fallocate(file, FallocateFlags::empty(), 0, output.length),
+    let reserve = || match aside {
+        true => Err(Errno::OPNOTSUPP),
+        false => fallocate(file, FallocateFlags::empty(), 0, output.length),
     };
     match retry_on_intr(reserve) {
         Ok(()) if copies_on_write(file) => Ok(Backing::Positioned),
