@@ -951,6 +951,16 @@ fn libtorrent_in_dht(job: &Job<'_>) -> Command {
          'dht_restrict_search_ips': False"
     );
     job.amend("job.py", "'enable_dht': False", &entry);
+    // It gives up nodes that do not answer each of its many questions at first, and never looks for
+    // them again: it is told of some now and again, as peers' `port` messages would.
+    let (end, wait) = (NODE_PORT + NODES, "    session.wait_for_alert(1000)");
+    let again = format!(
+        "    if time.time() >= again:\n        again = time.time() + 2\n        \
+         for port in range({NODE_PORT}, {end}, 5):\n            \
+         session.add_dht_node(('{HERE}', port))\n{wait}"
+    );
+    job.amend("job.py", "while True:", "again = 0\nwhile True:");
+    job.amend("job.py", wait, &again);
     line
 }
 
