@@ -81,7 +81,7 @@ fn places(
         known.insert(piece);
     }
     let mut any = false;
-    for piece in layout.reach_into_skipped(geometry, |_| true) {
+    for piece in layout.reach_into_skipped(geometry) {
         let is_new = wanted(piece) && known.insert(piece);
         any = any || known.has(piece);
         if is_new {

@@ -110,17 +110,12 @@ impl Layout {
         self
     }
 
-    /// The pieces that are `wanted` of which a part lies in skipped files.
-    pub fn reach_into_skipped(
-        &self,
-        geometry: Geometry,
-        wanted: impl Fn(PieceIndex) -> bool,
-    ) -> impl Iterator<Item = PieceIndex> {
-        let skipped = move |piece: &PieceIndex| {
+    /// The pieces of which a part lies in skipped files.
+    pub fn reach_into_skipped(&self, geometry: Geometry) -> impl Iterator<Item = PieceIndex> {
+        geometry.all_pieces().filter(move |piece| {
             let mut segments = self.segments_of(geometry, *piece);
             segments.any(|segment| segment.file.kind == OutputKind::Skipped)
-        };
-        geometry.all_pieces().filter(move |piece| wanted(*piece)).filter(skipped)
+        })
     }
 
     /// Every file, in the torrent's order; then the one for what is kept aside, if there is one.
@@ -232,7 +227,6 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bitfield::Bitfield;
 
     /// Index, offset, from, length.
     type Found = (usize, u64, usize, usize);
@@ -317,14 +311,10 @@ mod tests {
         let (data, skipped) = (OutputKind::Data, OutputKind::Skipped);
         let files = [(5, data), (23, skipped), (4, data), (1, skipped), (17, skipped)];
         let plain = Layout::new(files.into_iter().enumerate().map(file).collect());
-        let mut wanted = Bitfield::none(geometry);
-        for number in [0, 2, 3] {
-            wanted.insert(geometry.piece(number).unwrap());
-        }
-        let reach: Vec<_> = plain
-            .reach_into_skipped(geometry, |piece| wanted.has(piece))
-            .map(PieceIndex::get)
-            .collect();
+        let reach: Vec<_> = plain.reach_into_skipped(geometry).map(PieceIndex::get).collect();
+        assert_eq!(reach, [0, 1, 2, 3, 4]);
+        let wanted = |piece: &u32| [0, 2, 3].contains(piece);
+        let reach: Vec<_> = reach.into_iter().filter(wanted).collect();
         assert_eq!(reach, [0, 2, 3]);
         // As two runs left it, the first of which wanted something else: piece 3 has the first place.
         let layout = plain.clone().with_aside("aside".into(), geometry, &[3, 0, 2]);
