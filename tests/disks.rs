@@ -136,6 +136,37 @@ fn a_tmpfs_that_others_fill_costs_nothing_that_came() {
     );
 }
 
+/// Blocks of both files come at once, and there is no room for the second.
+#[test]
+#[ignore = "needs root: mounts a small tmpfs"]
+fn what_came_right_before_the_disk_was_full_is_kept() {
+    let name = "what_came_right_before_the_disk_was_full_is_kept";
+    mounted(name, 12 * MIB, TMPFS, |dir| {
+        let files = [file("first", 2 * PIECE), file("second", 64 * PIECE)];
+        let mut case = Case::new(Torrent::multi(name, &files, PIECE));
+        case.out = dir.join("out");
+        let resting = Behaviour { rests_after: Some(5), ..Behaviour::default() };
+        let peer = Peer::start(&case.torrent.payload, resting);
+        let run = case.start(&[&peer], &["--sequential"]);
+        case.wait_for_pieces(1);
+        peer.wait_until(|record| record.requests.len() >= 10);
+        let ballast = dir.join("ballast");
+        fill(&ballast);
+        // The record has room.
+        let length = fs::metadata(&ballast).unwrap().len();
+        File::options().write(true).open(&ballast).unwrap().set_len(length - (1 << 16)).unwrap();
+        run.signal("STOP");
+        peer.go_on();
+        peer.wait_until(|record| record.sent.len() >= 10);
+        run.signal("CONT");
+        run.wait(LIMIT).assert_status(9);
+        fs::remove_file(ballast).unwrap();
+        let again = Peer::honest(&case.torrent.payload);
+        case.complete(&[&again], &[]);
+        assert_eq!(pieces_asked(&again.record()), (2..66).collect::<Vec<_>>());
+    });
+}
+
 #[test]
 #[ignore = "needs root: mounts a small ext4"]
 fn an_ext4_that_others_fill_costs_nothing_that_came() {

@@ -153,10 +153,18 @@ impl Writer {
                 count += 1;
             }
             let (stretch, behind) = rest.split_at(count);
-            self.storage.write_parts(offset, parts.get(..count).unwrap_or_default())?;
+            let written = self.storage.write_parts(offset, parts.get(..count).unwrap_or_default());
             for received in stretch {
-                self.hash(received.block, chunk.data(received))?;
+                let data = chunk.data(received);
+                // Blocks before the one that failed may be the last that their pieces lacked.
+                if written.is_err()
+                    && self.storage.write(self.offset_of(received.block), data).is_err()
+                {
+                    break;
+                }
+                self.hash(received.block, data)?;
             }
+            written?;
             rest = behind;
         }
         Ok(())
