@@ -13,7 +13,7 @@ use crate::limits::{
     DHT_ENTRIES_MAX, MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, MIRRORS_MAX, PEERS_DEFAULT, PEERS_MAX,
     RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX, SELECTIONS_MAX, TIERS_MAX, TORRENTS_MAX,
 };
-use crate::options::{Row, VARIABLE_PREFIX, row, rows};
+use crate::options::{GROUPS, MAKING, Row, VARIABLE_PREFIX, row, rows};
 use crate::policy::encryption::Encryption;
 use crate::policy::selection::Wish;
 use crate::progress::Style;
@@ -208,13 +208,14 @@ pub fn parse(
     let log = given.path(row!("--log"))?;
     if let Some(path) = given.path(row!("--create"))? {
         let making = Making { path, log, ..Making::default() };
-        return making.read(given, names).map(Box::new).map(Command::Create);
+        let by = given.by(row!("--create")).unwrap_or_default().to_owned();
+        return making.read(given, &by, names).map(Box::new).map(Command::Create);
     }
     let dir = given.path(row!("--dir"))?;
     let numbers = given.value(row!("--select-file"), Wish::read_numbers)?.unwrap_or_default();
     let patterns = given.values(row!("--select"), pattern, SELECTIONS_MAX)?;
     let output = given.value(row!("--output"), output)?;
-    let progress = given.value(row!("--progress"), style)?.unwrap_or_default();
+    let mut progress = given.value(row!("--progress"), style)?.unwrap_or_default();
     let on_complete = given.text(row!("--on-complete"))?.map(|said| said.text);
     let peers = given.values(row!("--peer"), place, usize::MAX)?;
     let mirrors = given.values(row!("--mirror"), mirror, MIRRORS_MAX)?;
@@ -227,10 +228,6 @@ pub fn parse(
     let port = given.value(row!("--port"), port)?;
     let interface = given.text(row!("--interface"))?;
     let proxy = given.text(row!("--proxy"))?;
-    if let (Some(interface), Some(proxy)) = (&interface, &proxy) {
-        let why = format!("{} and {} can't be had together", interface.by, proxy.by);
-        return Err(Fatal::Usage(why));
-    }
     let dht_file = given.path(row!("--dht-file"))?;
     let dht_nodes = given.values(row!("--dht-node"), place, DHT_ENTRIES_MAX)?;
     let seed_minutes = given.value(row!("--seed-time"), amount)?;
@@ -242,28 +239,29 @@ pub fn parse(
     let (quiet, verbosity) = loudness(&mut given)?;
     let families = families(&mut given)?;
     let stays = given.flag(row!("--seed"))?;
-    let stdout = given.flag(row!("--stdout"))? || output.is_some();
+    let mut stdout = given.flag(row!("--stdout"))? || output.is_some();
     let summary = given.flag(row!("--summary"))?;
-    if stdout && (summary || progress == Style::Json) {
-        let why = "--stdout leaves no room there for --summary or --progress json";
-        return Err(Fatal::Usage(why.to_owned()));
-    }
     let seeding = seeding(stays, seed_minutes, seed_ratio);
-    if stdout && seeding.is_some() {
-        return Err(Fatal::Usage("--stdout and --seed can't be had together".to_owned()));
+    if seeding.is_none() {
+        // A time of 0 is none.
+        given.said.retain(|(row, _)| row.name != "--seed-time");
     }
     let (task, json) = task(&mut given)?;
-    let save_typed = given.is_typed(row!("--save-torrent"));
-    let save_torrent = save_typed || given.flag(row!("--save-torrent"))?;
+    let save_torrent = given.flag(row!("--save-torrent"))?;
     let wish = Wish { numbers, patterns };
-    if task != Task::Download {
-        let for_downloads = [
-            (save_typed, "--save-torrent is"),
-            (stdout, "--stdout is"),
-            (!wish.is_everything() && task != Task::Verify, "--select-file and --select are"),
-        ];
-        if let Some((_, what)) = for_downloads.iter().find(|(given, _)| *given) {
-            return Err(Fatal::Usage(format!("{what} for a download")));
+    given.check()?;
+    if stdout && progress == Style::Json {
+        let by = |row| given.by(row).unwrap_or_default();
+        let file = [by(row!("--stdout")), by(row!("--output"))].concat();
+        let records = by(row!("--progress"));
+        let is_typed = |by: &str| !by.starts_with(VARIABLE_PREFIX);
+        match (is_typed(&file), is_typed(records)) {
+            (true, false) => progress = Style::default(),
+            (false, true) => stdout = false,
+            _ => {
+                let why = format!("{file} and {records} json can't be had together");
+                return Err(Fatal::Usage(why));
+            }
         }
     }
     let arguments = Arguments {
@@ -306,12 +304,18 @@ pub fn parse(
         strange_variables: given.strange_variables(),
     };
 
+    let said_by =
+        |rows: &[&'static Row]| rows.iter().find_map(|row| given.by(row)).map(str::to_owned);
+    let seed_by = said_by(&[row!("--seed")]);
+    let stdout_by = said_by(&[row!("--stdout"), row!("--output")]);
     let mut free = given.typed.finish();
     if let Some(unknown) = free.iter().find(|name| is_option(name)) {
         let unknown = unknown.to_string_lossy();
-        let why = match rows().any(|row| row.name == unknown || row.short == unknown) {
-            true => format!("{unknown} may be given once"),
-            false => format!("unknown option {unknown}"),
+        let is_it = |row: &Row| row.name == unknown || row.short == unknown;
+        let why = match GROUPS.iter().find(|group| group.rows.iter().any(is_it)) {
+            Some(group) if group.title == MAKING => format!("{unknown} goes with --create"),
+            Some(_) => format!("{unknown} may be given once"),
+            None => format!("unknown option {unknown}"),
         };
         return Err(Fatal::Usage(why));
     }
@@ -321,14 +325,14 @@ pub fn parse(
     let (torrents, dir) = places(free, dir)?;
     let forever = task == Task::Download && arguments.seeding == Some(Seeding::default());
     if torrents.len() > 1 && forever {
-        let why = "--seed stays at the first of several torrents: say --seed-time or --seed-ratio";
-        return Err(Fatal::Usage(why.to_owned()));
+        let why = "stays at the first of several torrents: say --seed-time or --seed-ratio";
+        return Err(Fatal::Usage(format!("{} {why}", seed_by.unwrap_or_default())));
     }
     if torrents.len() > 1 && arguments.on_complete.is_some() && task == Task::Download {
         return Err(Fatal::Usage("--on-complete takes one torrent".to_owned()));
     }
     if torrents.len() > 1 && arguments.stdout {
-        return Err(Fatal::Usage("--stdout takes one torrent".to_owned()));
+        return Err(Fatal::Usage(format!("{} takes one torrent", stdout_by.unwrap_or_default())));
     }
     Ok(Command::Download(Box::new(Arguments { torrents, dir, ..arguments })))
 }
@@ -340,20 +344,17 @@ fn task(given: &mut Given) -> Result<(Task, bool), Fatal> {
         (row!("--verify"), Task::Verify),
         (row!("--check-only"), Task::Check),
     ];
-    let mut named =
-        |(row, task): (&'static Row, Task)| given.is_typed(row).then_some((row.name, task));
-    let tasks: Vec<_> = tasks.into_iter().filter_map(&mut named).collect();
-    let json = given.is_typed(row!("--json"));
-    match tasks.as_slice() {
-        [] if json => {
-            Err(Fatal::Usage("--json goes with --show, --verify or --check-only".to_owned()))
-        }
-        [] => Ok((Task::Download, false)),
-        [(_, task)] => Ok((*task, json)),
-        [(one, _), (other, _), ..] => {
-            Err(Fatal::Usage(format!("{one} and {other} can't be had together")))
+    let mut task = Task::Download;
+    for (row, named) in tasks {
+        if given.flag(row)? {
+            task = named;
         }
     }
+    let json = given.flag(row!("--json"))?;
+    if json && task == Task::Download && given.is_among_typed(row!("--json")) {
+        return Err(Fatal::Usage("--json goes with --show, --verify or --check-only".to_owned()));
+    }
+    Ok((task, json && task != Task::Download))
 }
 
 fn is_option(name: &OsStr) -> bool {
@@ -390,7 +391,7 @@ fn places(names: Vec<OsString>, dir: Option<PathBuf>) -> Result<(Vec<PathBuf>, P
 
 impl Making {
     /// The same, with the rest of what was typed. Nothing about downloads goes with it.
-    fn read(self, mut given: Given, names: Vec<OsString>) -> Result<Self, Fatal> {
+    fn read(self, mut given: Given, by: &str, names: Vec<OsString>) -> Result<Self, Fatal> {
         let trackers = given.values(row!("--tracker"), tracker, TIERS_MAX)?;
         let web_seeds = given.values(row!("--web-seed"), web_seed, MIRRORS_MAX)?;
         let piece_length = given.value(row!("--piece-length"), piece_length)?;
@@ -398,7 +399,7 @@ impl Making {
         let (quiet, verbosity) = loudness(&mut given)?;
         let mut free = given.typed.finish();
         if let Some(other) = free.iter().find(|name| is_option(name)) {
-            let why = format!("{} does not go with --create", other.to_string_lossy());
+            let why = format!("{} does not go with {by}", other.to_string_lossy());
             return Err(Fatal::Usage(why));
         }
         free.extend(names);
@@ -419,6 +420,10 @@ struct Given {
     typed: pico_args::Arguments,
     /// Those whose names begin as ours do.
     variables: Vec<(OsString, OsString)>,
+    /// All options that were typed.
+    rows_typed: Vec<&'static Row>,
+    /// The options that were found to say something, and who said it: they or their variables.
+    said: Vec<(&'static Row, String)>,
 }
 
 /// A value as it was given, and by what.
@@ -439,12 +444,41 @@ impl Given {
         let mut variables: Vec<_> = variables.into_iter().collect();
         let prefix = VARIABLE_PREFIX.as_bytes();
         variables.retain(|(name, value)| name.as_bytes().starts_with(prefix) && !value.is_empty());
-        Self { typed: pico_args::Arguments::from_vec(apart), variables }
+        let rows_typed = apart.iter().flat_map(|argument| rows_of(argument)).collect();
+        let typed = pico_args::Arguments::from_vec(apart);
+        Self { typed, variables, rows_typed, said: Vec::new() }
     }
 
-    /// What the option's variable says.
+    fn is_among_typed(&self, row: &Row) -> bool {
+        self.rows_typed.iter().any(|typed| typed.name == row.name)
+    }
+
+    /// Who said something of this.
+    fn by(&self, row: &Row) -> Option<&str> {
+        let mut said = self.said.iter();
+        said.find(|(other, _)| other.name == row.name).map(|(_, by)| by.as_str())
+    }
+
+    fn note(&mut self, row: &'static Row, by: &str) {
+        if self.by(row).is_none() {
+            self.said.push((row, by.to_owned()));
+        }
+    }
+
+    /// Whether all that was said can be had together.
+    fn check(&self) -> Result<(), Fatal> {
+        for (at, (row, by)) in self.said.iter().enumerate() {
+            let mut before = self.said.iter().take(at);
+            if let Some((_, other)) = before.find(|(other, _)| !row.goes_with(other)) {
+                return Err(Fatal::Usage(format!("{other} and {by} can't be had together")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the option's variable says, if it does not go against what was typed.
     fn variable(&self, row: &Row) -> Option<Value> {
-        let name = row.variable()?;
+        let name = row.variable().filter(|_| self.rows_typed.iter().all(|it| it.goes_with(row)))?;
         let (_, value) = self.variables.iter().find(|(other, _)| *other == *name)?;
         Some((name, value.clone()))
     }
@@ -479,7 +513,9 @@ impl Given {
     }
 
     fn raw(&mut self, row: &'static Row) -> Result<Option<Value>, Fatal> {
-        Ok(self.typed_value(row)?.or_else(|| self.variable(row)))
+        let value = self.typed_value(row)?.or_else(|| self.variable(row));
+        value.iter().for_each(|(by, _)| self.note(row, by));
+        Ok(value)
     }
 
     fn path(&mut self, row: &'static Row) -> Result<Option<PathBuf>, Fatal> {
@@ -521,6 +557,9 @@ impl Given {
             }
             said_by = by;
         }
+        if !values.is_empty() {
+            self.note(row, &said_by);
+        }
         match values.len() <= count_max {
             true => Ok(values),
             false => Err(Fatal::Usage(format!("{said_by} may be given {count_max} times"))),
@@ -545,11 +584,25 @@ impl Given {
 
     fn flag(&mut self, row: &'static Row) -> Result<bool, Fatal> {
         if self.is_typed(row) {
+            self.note(row, row.name);
             return Ok(true);
         }
-        let switched = self.variable(row).map(|(by, text)| read(&by, &text, switch));
-        Ok(switched.transpose()?.unwrap_or(false))
+        let Some((by, text)) = self.variable(row) else { return Ok(false) };
+        let is_on = read(&by, &text, switch)?;
+        if is_on {
+            self.note(row, &by);
+        }
+        Ok(is_on)
     }
+}
+
+/// The options that this is, letters behind one dash among them.
+fn rows_of(argument: &OsStr) -> Vec<&'static Row> {
+    let text = argument.to_str().unwrap_or_default();
+    let letters = text.strip_prefix('-').filter(|rest| !rest.starts_with('-')).unwrap_or_default();
+    let is_letter = |row: &Row| row.short.strip_prefix('-').is_some_and(|it| letters.contains(it));
+    let is_flag = |row: &Row| row.value.is_empty() || letters.len() == 1;
+    rows().filter(|row| row.name == text || is_letter(row) && is_flag(row)).collect()
 }
 
 /// `--option=value`, taken apart.
@@ -594,23 +647,13 @@ fn loudness(given: &mut Given) -> Result<(bool, usize), Fatal> {
     Ok((given.flag(quiet)?, count.unwrap_or(0)))
 }
 
-/// Which addresses are used. Either option keeps the other one's variable from mattering.
+/// Which addresses are used.
 fn families(given: &mut Given) -> Result<Families, Fatal> {
-    let (v4, v6) = (row!("--ipv4"), row!("--ipv6"));
-    match (given.is_typed(v4), given.is_typed(v6)) {
-        (true, true) => Err(Fatal::Usage("-4 and -6 leave nothing".to_owned())),
-        (true, false) => Ok(Families::V4),
-        (false, true) => Ok(Families::V6),
-        (false, false) => match (given.flag(v4)?, given.flag(v6)?) {
-            (true, true) => {
-                let names = [v4, v6].map(|row| row.variable().unwrap_or_default());
-                Err(Fatal::Usage(format!("{} leave nothing", names.join(" and "))))
-            }
-            (true, false) => Ok(Families::V4),
-            (false, true) => Ok(Families::V6),
-            (false, false) => Ok(Families::Both),
-        },
-    }
+    Ok(match (given.flag(row!("--ipv4"))?, given.flag(row!("--ipv6"))?) {
+        (true, _) => Families::V4,
+        (_, true) => Families::V6,
+        _ => Families::Both,
+    })
 }
 
 /// What was said about staying. Each of time and ratio ends it, whichever is first.
@@ -769,12 +812,18 @@ fn style(text: &str) -> Result<Style, &'static str> {
     }
 }
 
-/// Whether JSON is to be written, as far as that can be told of a line with something wrong in it.
-pub fn wants_json(arguments: &[OsString]) -> bool {
+/// Whether JSON is to be written, as far as that can be told where something is wrong.
+pub fn wants_json(arguments: &[OsString], variables: &[(OsString, OsString)]) -> bool {
+    let row = row!("--progress");
+    let is_row = |argument: &OsString| argument.as_bytes().starts_with(row.name.as_bytes());
     let options = arguments.iter().take_while(|argument| *argument != "--");
     let behind = options.clone().skip(1);
-    options.clone().any(|option| option == "--progress=json")
-        || options.zip(behind).any(|(option, value)| option == "--progress" && value == "json")
+    if options.clone().any(is_row) {
+        return options.clone().any(|option| option == "--progress=json")
+            || options.zip(behind).any(|(option, value)| option == row.name && value == "json");
+    }
+    let name = row.variable().unwrap_or_default();
+    variables.iter().any(|(variable, value)| *variable == *name && value == "json")
 }
 
 #[cfg(test)]
@@ -789,12 +838,14 @@ mod tests {
 
     /// The line behind variables, `NAME=value,…` without what all begin with.
     fn with(variables: &str, line: &str) -> Result<Command, Fatal> {
+        parse(line.split_whitespace().map(OsString::from).collect(), of(variables))
+    }
+
+    fn of(variables: &str) -> Vec<(OsString, OsString)> {
         let variables = variables.split(',').filter_map(|variable| variable.split_once('='));
-        let variables = variables.map(|(name, value)| (format!("RUSTY_TORRENT_{name}"), value));
-        parse(
-            line.split_whitespace().map(OsString::from).collect(),
-            variables.map(|(name, value)| (name.into(), value.into())),
-        )
+        variables
+            .map(|(name, value)| (format!("RUSTY_TORRENT_{name}").into(), value.into()))
+            .collect()
     }
 
     #[test]
@@ -851,7 +902,6 @@ mod tests {
         };
         let mut line: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         line.insert(0, "--on-complete=echo $RT_NAME".into());
-        assert!(wants_json(&line));
         assert_eq!(parse(line, []).unwrap(), Command::Download(Box::new(expected)));
     }
 
@@ -954,7 +1004,7 @@ mod tests {
             ("--quiet=1 a", "unknown option --quiet=1"),
             ("--peer 127.0.0.1 a", "--peer takes HOST:PORT"),
             ("--dht-node ::1:5 a", "--dht-node takes HOST:PORT"),
-            ("-4 -6 a", "-4 and -6"),
+            ("-4 -6 a", "--ipv4 and --ipv6"),
             ("--proxy a --interface b a", "--interface and --proxy"),
             ("--seed-ratio NaN a", "--seed-ratio takes 0 to 1000000"),
             ("--port 65536 a", "--port"),
@@ -994,7 +1044,8 @@ mod tests {
             ("--create a --tracker ftp://a/", "--tracker takes"),
             ("--create a --tracker http://", "--tracker takes"),
             ("--create a --web-seed udp://a:1", "--web-seed takes"),
-            ("--tracker http://a/ a", "--tracker"),
+            ("--tracker http://a/ a", "--tracker goes with --create"),
+            ("--private a", "--private goes with --create"),
             ("--json a", "--json goes with"),
             ("--show --verify a", "--show and --verify"),
             ("--verify --check-only a", "--verify and --check-only"),
@@ -1021,9 +1072,13 @@ mod tests {
                 let error = typed(line).err().map(|error| error.to_string()).unwrap_or_default();
                 assert!(!error.starts_with("unknown option"), "{name}: {error}");
                 if let (Some(variable), false) = (row.variable(), row.value.is_empty()) {
-                    let variable = variable.trim_start_matches(VARIABLE_PREFIX);
+                    let variable =
+                        format!("{}=\u{1}", variable.trim_start_matches(VARIABLE_PREFIX));
+                    let is_making = !typed(&format!("--create x {line}"))
+                        .is_err_and(|error| error.to_string().contains("does not go with"));
+                    let call = if is_making { "--create x" } else { "x" };
                     let (of_variable, of_name) =
-                        (with(&format!("{variable}=\u{1}"), "x"), typed(&format!("{line} x")));
+                        (with(&variable, call), typed(&format!("{line} {call}")));
                     assert_eq!(of_variable.is_err(), of_name.is_err(), "{variable}");
                 }
             }
@@ -1054,6 +1109,13 @@ mod tests {
             ("VERBOSE=2", "-vv"),
             ("VERBOSE=on", "-v"),
             ("IPV6=1", "-6"),
+            ("SHOW=1,JSON=1", "--show --json"),
+            ("STDOUT=yes", "--stdout"),
+            ("SELECT=a* b,SELECT_FILE=1-3", "--select a* --select b --select-file 1-3"),
+            (
+                "CREATE=a,TRACKER=http://a/ http://b/,PRIVATE=1,PIECE_LENGTH=1M",
+                "--create a --tracker http://a/ --tracker http://b/ --private --piece-length 1M",
+            ),
             ("ENCRYPTION=require,SEED_RATIO=1.5", "--encryption require --seed-ratio 1.5"),
         ];
         for (variables, line) in cases {
@@ -1073,6 +1135,17 @@ mod tests {
             ("QUIET=1", "-vv"),
             ("VERBOSE=3", "-v"),
             ("QUIET=0,SEED=0", "-q --seed"),
+            ("PROXY=b", "--interface a"),
+            ("INTERFACE=a", "--proxy b"),
+            ("SEED=1,SEED_TIME=5,SEED_RATIO=1,SUMMARY=1,PROGRESS=json", "--stdout"),
+            ("SEED=1,PROGRESS=json,SHOW=1", "-o -"),
+            ("STDOUT=1", "--progress json"),
+            ("OUTPUT=-", "--seed-time 5"),
+            ("SHOW=1,STDOUT=1,SAVE_TORRENT=1", "--verify"),
+            ("SELECT=a,SELECT_FILE=1,VERIFY=1", "--show"),
+            ("SHOW=1", "--select b"),
+            ("IPV4=1", "-q6"),
+            ("JSON=1", "--seed"),
         ];
         for (variables, line) in cases {
             let line = format!("{line} x");
@@ -1089,7 +1162,12 @@ mod tests {
             ("DHT_NODE=a:1 b", "DHT_NODE takes HOST:PORT, not `b`"),
             ("MAX_MEMORY=a\x1b[2J\nb", "MAX_MEMORY takes 10M or more, not `a\\u{1b}[2J\\nb`"),
             ("INTERFACE=a,PROXY=b", "INTERFACE and RUSTY_TORRENT_PROXY can't be had together"),
-            ("IPV4=1,IPV6=1", "IPV4 and RUSTY_TORRENT_IPV6 leave nothing"),
+            ("SHOW=1,CHECK_ONLY=1", "SHOW and RUSTY_TORRENT_CHECK_ONLY can't be had together"),
+            (
+                "STDOUT=1,PROGRESS=json",
+                "STDOUT and RUSTY_TORRENT_PROGRESS json can't be had together",
+            ),
+            ("IPV4=1,IPV6=1", "IPV4 and RUSTY_TORRENT_IPV6 can't be had together"),
         ];
         for (variables, why) in cases {
             let fatal = with(variables, "x").unwrap_err();
@@ -1097,8 +1175,6 @@ mod tests {
             let expected = format!("RUSTY_TORRENT_{why}; see rusty_torrent --help");
             assert_eq!(fatal.to_string(), expected);
         }
-        let both = with("PROXY=b", "--interface a x").unwrap_err().to_string();
-        assert!(both.starts_with("--interface and RUSTY_TORRENT_PROXY can't"), "{both}");
         let many = "http://a.example/ ".repeat(MIRRORS_MAX + 1);
         let many = with(&format!("MIRROR={many}"), "x").unwrap_err().to_string();
         assert!(many.starts_with("RUSTY_TORRENT_MIRROR may be given 300 times"), "{many}");
@@ -1179,6 +1255,24 @@ mod tests {
             assert!(fatal.to_string().contains(reason), "{line}: {fatal}");
         }
         assert!(typed("--seed a c").is_ok() && typed("--seed --seed-time 1 a b c").is_ok());
+    }
+
+    #[test]
+    fn that_records_are_wanted_is_known_of_lines_that_are_wrong() {
+        let cases = [
+            ("", "--progress json --port x", true),
+            ("", "--progress=json --port x", true),
+            ("", "--progress plain json", false),
+            ("", "-- --progress json", false),
+            ("", "--port x json", false),
+            ("PROGRESS=json", "--port x", true),
+            ("PROGRESS=json", "--progress plain --port x", false),
+            ("PROGRESS=plain", "--port x", false),
+        ];
+        for (variables, line, expected) in cases {
+            let line: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            assert_eq!(wants_json(&line, &of(variables)), expected, "{variables} {line:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is done with what was typed, what is said at the end, and the exit status.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -60,7 +61,8 @@ pub fn run(
     arguments: Vec<OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Status {
-    let (nothing_typed, json) = (arguments.is_empty(), wants_json(&arguments));
+    let variables: Vec<_> = variables.into_iter().collect();
+    let (nothing_typed, json) = (arguments.is_empty(), wants_json(&arguments, &variables));
     let done = match parse(arguments, variables) {
         Ok(Command::Help) => print(&help::short()),
         Ok(Command::LongHelp) => print(&help::long()),
@@ -101,7 +103,8 @@ pub fn give_up(panic: &PanicHookInfo<'_>) {
         let advice = "run the same command again to go on";
         let reason = format!("had to give up: {reason}{place}; {advice}");
         Screen::new(Style::Auto).line(&format!("error: {reason}"));
-        if wants_json(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
+        let arguments: Vec<_> = env::args_os().skip(1).collect();
+        if wants_json(&arguments, &env::vars_os().collect::<Vec<_>>()) {
             end_early(Status::Unknown, &reason);
         }
         std::process::exit(i32::from(Status::Unknown.code()));

@@ -22,9 +22,9 @@ pub const VALUES: &str = "A value follows its option, or an =. SIZE and RATE are
 
 /// What the environment can say, a paragraph each.
 pub const ENVIRONMENT: &[&str] = &[
-    "Each option can be set by a variable, but for those that say what one call is to do (which \
-     files, looking, making, printing): RUSTY_TORRENT_MAX_PEERS=20 is --max-peers 20. What is typed \
-     wins. An option without a value \
+    "Each option but those about the program itself can be set by a variable: \
+     RUSTY_TORRENT_MAX_PEERS=20 is --max-peers 20. What is typed wins, also over a variable that can't \
+     be had together with it. An option without a value \
      is set by 1, true, yes or on, and not by 0, false, no or off; RUSTY_TORRENT_VERBOSE=2 is \
      -vv. What can be repeated has white space in between. An empty variable is none.",
     "http_proxy, https_proxy and all_proxy are honoured for trackers and mirrors.",

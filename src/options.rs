@@ -15,8 +15,11 @@ pub struct Row {
     pub words: &'static [&'static str],
     /// It can be given more than once.
     pub repeatable: bool,
-    /// A variable of the environment can say it: it has a meaning beyond one call.
-    pub lasting: bool,
+    /// Options that it can't be had together with. Typed, it keeps their variables from mattering,
+    /// and the other way round.
+    pub not_with: &'static [&'static str],
+    /// A variable of the environment can say it: it does more than to print something.
+    pub has_variable: bool,
     /// What it does, in the rest of one line of `-h`.
     pub meaning: &'static str,
     /// The same in a sentence or two: what `--help`, the man page and README say.
@@ -30,10 +33,14 @@ const OPTION: Row = Row {
     value: "",
     words: &[],
     repeatable: false,
-    lasting: true,
+    not_with: &[],
+    has_variable: true,
     meaning: "",
     text: "",
 };
+
+/// The file leaves no room there for anything else, and is not kept for others.
+const NOT_WITH_STDOUT: &[&str] = &["--summary", "--seed", "--seed-time", "--seed-ratio"];
 
 /// Options that belong together.
 #[derive(Debug)]
@@ -46,6 +53,9 @@ pub struct Group {
 
 /// What a variable's name begins with.
 pub const VARIABLE_PREFIX: &str = "RUSTY_TORRENT_";
+
+/// The heading of options that go with `--create` alone.
+pub const MAKING: &str = "making a torrent";
 
 /// Every option.
 pub const GROUPS: &[Group] = &[
@@ -63,7 +73,6 @@ pub const GROUPS: &[Group] = &[
             Row {
                 name: "--select-file",
                 value: "FILES",
-                lasting: false,
                 meaning: "fetch these files alone, by number: 1-3,8",
                 text: "Fetch these files alone, by their numbers in the torrent: 1-3,8.",
                 ..OPTION
@@ -72,7 +81,6 @@ pub const GROUPS: &[Group] = &[
                 name: "--select",
                 value: "GLOB",
                 repeatable: true,
-                lasting: false,
                 meaning: "fetch what has this name or path; repeatable",
                 text: "Fetch what has this name or path alone. May be repeated.",
                 ..OPTION
@@ -85,7 +93,7 @@ pub const GROUPS: &[Group] = &[
             },
             Row {
                 name: "--stdout",
-                lasting: false,
+                not_with: NOT_WITH_STDOUT,
                 meaning: "write the file to standard output, in order",
                 text: "Write the file to standard output, verified and in order, and leave nothing \
                        in DIR.",
@@ -94,9 +102,9 @@ pub const GROUPS: &[Group] = &[
             Row {
                 short: "-o",
                 name: "--output",
+                not_with: NOT_WITH_STDOUT,
                 value: "-",
                 words: &["-"],
-                lasting: false,
                 meaning: "the same",
                 text: "The same as --stdout: it takes - alone, since DIR says where files go.",
                 ..OPTION
@@ -220,6 +228,7 @@ pub const GROUPS: &[Group] = &[
             Row {
                 short: "-4",
                 name: "--ipv4",
+                not_with: &["--ipv6"],
                 meaning: "use IPv4 alone",
                 text: "Use IPv4 alone.",
                 ..OPTION
@@ -233,6 +242,7 @@ pub const GROUPS: &[Group] = &[
             },
             Row {
                 name: "--interface",
+                not_with: &["--proxy"],
                 value: "NAME",
                 meaning: "use this interface, or this address, alone",
                 text: "Everything leaves by this interface, or from this address of the machine, \
@@ -307,28 +317,35 @@ pub const GROUPS: &[Group] = &[
         rows: &[
             Row {
                 name: "--show",
-                lasting: false,
+                not_with: &[
+                    "--verify",
+                    "--check-only",
+                    "--stdout",
+                    "--output",
+                    "--save-torrent",
+                    "--select-file",
+                    "--select",
+                ],
                 meaning: "show what is in TORRENT, and download nothing",
                 text: "Show what is in TORRENT, and download nothing.",
                 ..OPTION
             },
             Row {
                 name: "--verify",
-                lasting: false,
+                not_with: &["--check-only", "--stdout", "--output", "--save-torrent"],
                 meaning: "hash what is in DIR, and change nothing",
                 text: "Hash what is in DIR, tell of each file whether it is right, and change nothing.",
                 ..OPTION
             },
             Row {
                 name: "--check-only",
-                lasting: false,
+                not_with: &["--stdout", "--output", "--save-torrent", "--select-file", "--select"],
                 meaning: "look whether a download could begin",
                 text: "Look whether a download could begin: room, rights, trackers.",
                 ..OPTION
             },
             Row {
                 name: "--json",
-                lasting: false,
                 meaning: "say it to programs: with one of these three",
                 text: "Say it to programs, as one JSON object: with one of these three.",
                 ..OPTION
@@ -336,12 +353,11 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        title: "making a torrent",
+        title: MAKING,
         rows: &[
             Row {
                 name: "--create",
                 value: "PATH",
-                lasting: false,
                 meaning: "write TORRENT, which is of PATH",
                 text: "Write TORRENT, which is of the file or directory PATH, instead of downloading \
                        it.",
@@ -351,7 +367,6 @@ pub const GROUPS: &[Group] = &[
                 name: "--tracker",
                 value: "URL",
                 repeatable: true,
-                lasting: false,
                 meaning: "name this tracker in it; repeatable",
                 text: "A tracker that it names. May be repeated, each is a tier of its own.",
                 ..OPTION
@@ -360,14 +375,12 @@ pub const GROUPS: &[Group] = &[
                 name: "--web-seed",
                 value: "URL",
                 repeatable: true,
-                lasting: false,
                 meaning: "name this web server that has it; repeatable",
                 text: "A web server that has it (BEP 19), which it names. May be repeated.",
                 ..OPTION
             },
             Row {
                 name: "--private",
-                lasting: false,
                 meaning: "let peers come from its trackers alone",
                 text: "Peers may come from its trackers alone (BEP 27).",
                 ..OPTION
@@ -375,7 +388,6 @@ pub const GROUPS: &[Group] = &[
             Row {
                 name: "--piece-length",
                 value: "SIZE",
-                lasting: false,
                 meaning: "bytes of its pieces, 16K to 64M (by its size)",
                 text: "Bytes of a piece, a power of two from 16K to 64M (so that there are 1,000 to \
                        2,000 pieces of 16K to 16M).",
@@ -444,14 +456,14 @@ pub const GROUPS: &[Group] = &[
             Row {
                 short: "-h",
                 name: "--help",
-                lasting: false,
+                has_variable: false,
                 meaning: "print this; --help prints more",
                 text: "-h prints a short help, --help a long one.",
                 ..OPTION
             },
             Row {
                 name: "--manual",
-                lasting: false,
+                has_variable: false,
                 meaning: "print a page for man",
                 text: "Print a page for man, in roff.",
                 ..OPTION
@@ -460,7 +472,7 @@ pub const GROUPS: &[Group] = &[
                 name: "--completions",
                 value: "SHELL",
                 words: &["bash", "zsh", "fish"],
-                lasting: false,
+                has_variable: false,
                 meaning: "print what lets bash, zsh or fish complete",
                 text: "Print a script that lets a shell complete options and files: bash, zsh or \
                        fish.",
@@ -469,7 +481,7 @@ pub const GROUPS: &[Group] = &[
             Row {
                 short: "-V",
                 name: "--version",
-                lasting: false,
+                has_variable: false,
                 meaning: "print the version",
                 text: "Print the version.",
                 ..OPTION
@@ -517,11 +529,16 @@ impl Row {
         [self.short, comma, self.name, space, self.value].concat()
     }
 
+    /// Whether both can be had together.
+    pub fn goes_with(&self, other: &Self) -> bool {
+        !self.not_with.contains(&other.name) && !other.not_with.contains(&self.name)
+    }
+
     /// The variable that can say it, if one can: `RUSTY_TORRENT_MAX_PEERS`.
     pub fn variable(&self) -> Option<String> {
         let name = self.name.trim_start_matches('-');
         let name = || VARIABLE_PREFIX.to_owned() + &name.to_ascii_uppercase().replace('-', "_");
-        self.lasting.then(name)
+        self.has_variable.then(name)
     }
 }
 
@@ -542,6 +559,9 @@ mod tests {
                 assert!(seen.insert(row.short), "{} is there twice", row.short);
             }
             assert!(row.words.is_empty() || !row.value.is_empty(), "{}", row.name);
+            for other in row.not_with {
+                assert!(rows().any(|row| row.name == *other) && *other != row.name, "{other}");
+            }
             assert_eq!(self::row(row.name).name, row.name);
         }
     }
