@@ -5,24 +5,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ceiling::in_units;
 use crate::completions::Shell;
 use crate::engine::coordinator::Seeding;
 use crate::error::Fatal;
+use crate::given::{Given, Said, read};
 use crate::limits::{
-    DHT_ENTRIES_MAX, MEMORY_DEFAULT_BYTES, MEMORY_MIN_BYTES, MIRRORS_MAX, PEERS_DEFAULT, PEERS_MAX,
-    RATE_MIN_BYTES_PER_S, SEED_AMOUNT_MAX, SELECTIONS_MAX, TIERS_MAX, TORRENTS_MAX,
+    DHT_ENTRIES_MAX, MEMORY_DEFAULT_BYTES, MIRRORS_MAX, PEERS_DEFAULT, SELECTIONS_MAX, TIERS_MAX,
+    TORRENTS_MAX,
 };
-use crate::options::{GROUPS, MAKING, Row, VARIABLE_PREFIX, row, rows};
+use crate::options::{GROUPS, MAKING, Row, VARIABLE_PREFIX, row};
 use crate::policy::encryption::Encryption;
 use crate::policy::selection::Wish;
 use crate::progress::Style;
-use crate::protocol::creation::check_piece_length;
-use crate::protocol::url::{has_host, is_usable};
-use crate::protocol::web_seed::mirror_url;
 use crate::system::route::Families;
-use crate::text::Foreign;
 use crate::torrents::{Named, STANDARD_INPUT, is_torrent};
+use crate::values;
 
 /// The row of an option. One that is not in the table does not compile.
 macro_rules! row {
@@ -71,15 +68,6 @@ pub struct Making {
     pub verbosity: usize,
     /// Where a log goes.
     pub log: Option<PathBuf>,
-}
-
-/// A value that can turn out wrong later, and who said it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Said {
-    /// The option, or the variable.
-    pub by: String,
-    /// What it said.
-    pub text: String,
 }
 
 /// What is done with a torrent.
@@ -202,7 +190,7 @@ pub fn parse(
     if given.is_typed(row!("--manual")) {
         return Ok(Command::Manual);
     }
-    if let Some(shell) = given.value(row!("--completions"), shell)? {
+    if let Some(shell) = given.value(row!("--completions"), values::shell)? {
         return Ok(Command::Completions(shell));
     }
     let log = given.path(row!("--log"))?;
@@ -213,28 +201,29 @@ pub fn parse(
     }
     let dir = given.path(row!("--dir"))?;
     let numbers = given.value(row!("--select-file"), Wish::read_numbers)?.unwrap_or_default();
-    let patterns = given.values(row!("--select"), pattern, SELECTIONS_MAX)?;
-    let output = given.value(row!("--output"), output)?;
-    let mut progress = given.value(row!("--progress"), style)?.unwrap_or_default();
+    let patterns = given.values(row!("--select"), values::pattern, SELECTIONS_MAX)?;
+    let output = given.value(row!("--output"), values::output)?;
+    let mut progress = given.value(row!("--progress"), values::style)?.unwrap_or_default();
     let on_complete = given.text(row!("--on-complete"))?.map(|said| said.text);
-    let peers = given.values(row!("--peer"), place, usize::MAX)?;
-    let mirrors = given.values(row!("--mirror"), mirror, MIRRORS_MAX)?;
-    let peers_max = given.value(row!("--max-peers"), peers_max)?.unwrap_or(PEERS_DEFAULT);
-    let memory_max = given.value(row!("--max-memory"), memory)?.unwrap_or(MEMORY_DEFAULT_BYTES);
-    let min_free = given.value(row!("--min-free"), size)?.unwrap_or(0);
-    let download_limit = given.value(row!("--max-download-limit"), rate)?.flatten();
-    let upload_limit = given.value(row!("--max-upload-limit"), rate)?.flatten();
-    let encryption = given.value(row!("--encryption"), encryption)?.unwrap_or_default();
-    let port = given.value(row!("--port"), port)?;
+    let peers = given.values(row!("--peer"), values::place, usize::MAX)?;
+    let mirrors = given.values(row!("--mirror"), values::mirror, MIRRORS_MAX)?;
+    let peers_max = given.value(row!("--max-peers"), values::peers_max)?.unwrap_or(PEERS_DEFAULT);
+    let memory_max =
+        given.value(row!("--max-memory"), values::memory)?.unwrap_or(MEMORY_DEFAULT_BYTES);
+    let min_free = given.value(row!("--min-free"), values::size)?.unwrap_or(0);
+    let download_limit = given.value(row!("--max-download-limit"), values::rate)?.flatten();
+    let upload_limit = given.value(row!("--max-upload-limit"), values::rate)?.flatten();
+    let encryption = given.value(row!("--encryption"), values::encryption)?.unwrap_or_default();
+    let port = given.value(row!("--port"), values::port)?;
     let interface = given.text(row!("--interface"))?;
     let proxy = given.text(row!("--proxy"))?;
     let dht_file = given.path(row!("--dht-file"))?;
-    let dht_nodes = given.values(row!("--dht-node"), place, DHT_ENTRIES_MAX)?;
-    let seed_minutes = given.value(row!("--seed-time"), amount)?;
-    let seed_ratio = given.value(row!("--seed-ratio"), amount)?;
-    let patience = given.value(row!("--timeout"), seconds)?.flatten();
-    let metadata_patience = given.value(row!("--metadata-timeout"), seconds)?.flatten();
-    let umask = given.value(row!("--umask"), umask)?;
+    let dht_nodes = given.values(row!("--dht-node"), values::place, DHT_ENTRIES_MAX)?;
+    let seed_minutes = given.value(row!("--seed-time"), values::amount)?;
+    let seed_ratio = given.value(row!("--seed-ratio"), values::amount)?;
+    let patience = given.value(row!("--timeout"), values::seconds)?.flatten();
+    let metadata_patience = given.value(row!("--metadata-timeout"), values::seconds)?.flatten();
+    let umask = given.value(row!("--umask"), values::umask)?;
     // Flags come after values, or letters of a value could be taken for them.
     let (quiet, verbosity) = loudness(&mut given)?;
     let families = families(&mut given)?;
@@ -392,9 +381,9 @@ fn places(names: Vec<OsString>, dir: Option<PathBuf>) -> Result<(Vec<PathBuf>, P
 impl Making {
     /// The same, with the rest of what was typed. Nothing about downloads goes with it.
     fn read(self, mut given: Given, by: &str, names: Vec<OsString>) -> Result<Self, Fatal> {
-        let trackers = given.values(row!("--tracker"), tracker, TIERS_MAX)?;
-        let web_seeds = given.values(row!("--web-seed"), web_seed, MIRRORS_MAX)?;
-        let piece_length = given.value(row!("--piece-length"), piece_length)?;
+        let trackers = given.values(row!("--tracker"), values::tracker, TIERS_MAX)?;
+        let web_seeds = given.values(row!("--web-seed"), values::web_seed, MIRRORS_MAX)?;
+        let piece_length = given.value(row!("--piece-length"), values::piece_length)?;
         let private = given.flag(row!("--private"))?;
         let (quiet, verbosity) = loudness(&mut given)?;
         let mut free = given.typed.finish();
@@ -413,226 +402,6 @@ impl Making {
     }
 }
 
-// ---- who says it -------------------------------------------------------------------------------
-
-/// What was typed, and what the environment says.
-struct Given {
-    typed: pico_args::Arguments,
-    /// Those whose names begin as ours do.
-    variables: Vec<(OsString, OsString)>,
-    /// All options that were typed.
-    rows_typed: Vec<&'static Row>,
-    /// The options that were found to say something, and who said it: they or their variables.
-    said: Vec<(&'static Row, String)>,
-}
-
-/// A value as it was given, and by what.
-type Value = (String, OsString);
-
-impl Given {
-    fn new(
-        arguments: Vec<OsString>,
-        variables: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Self {
-        let mut apart = Vec::with_capacity(arguments.len());
-        for argument in arguments {
-            match split(&argument) {
-                Some((option, value)) => apart.extend([option.to_owned(), value.to_owned()]),
-                None => apart.push(argument),
-            }
-        }
-        let mut variables: Vec<_> = variables.into_iter().collect();
-        let prefix = VARIABLE_PREFIX.as_bytes();
-        variables.retain(|(name, value)| name.as_bytes().starts_with(prefix) && !value.is_empty());
-        let rows_typed = apart.iter().flat_map(|argument| rows_of(argument)).collect();
-        let typed = pico_args::Arguments::from_vec(apart);
-        Self { typed, variables, rows_typed, said: Vec::new() }
-    }
-
-    fn is_among_typed(&self, row: &Row) -> bool {
-        self.rows_typed.iter().any(|typed| typed.name == row.name)
-    }
-
-    /// Who said something of this.
-    fn by(&self, row: &Row) -> Option<&str> {
-        let mut said = self.said.iter();
-        said.find(|(other, _)| other.name == row.name).map(|(_, by)| by.as_str())
-    }
-
-    fn note(&mut self, row: &'static Row, by: &str) {
-        if self.by(row).is_none() {
-            self.said.push((row, by.to_owned()));
-        }
-    }
-
-    /// Whether all that was said can be had together.
-    fn check(&self) -> Result<(), Fatal> {
-        for (at, (row, by)) in self.said.iter().enumerate() {
-            let mut before = self.said.iter().take(at);
-            if let Some((_, other)) = before.find(|(other, _)| !row.goes_with(other)) {
-                return Err(Fatal::Usage(format!("{other} and {by} can't be had together")));
-            }
-        }
-        Ok(())
-    }
-
-    /// What the option's variable says, if it does not go against what was typed.
-    fn variable(&self, row: &Row) -> Option<Value> {
-        let name = row.variable().filter(|_| self.rows_typed.iter().all(|it| it.goes_with(row)))?;
-        let (_, value) = self.variables.iter().find(|(other, _)| *other == *name)?;
-        Some((name, value.clone()))
-    }
-
-    /// Variables that no option has. What tests are told by them is not for us.
-    fn strange_variables(&self) -> Vec<String> {
-        let mut strange = Vec::new();
-        for (name, _) in &self.variables {
-            let shown = Foreign::new(name.as_bytes()).to_string();
-            let rest = shown.trim_start_matches(VARIABLE_PREFIX);
-            let known = rows().any(|row| row.variable().is_some_and(|variable| variable == shown));
-            if !known && rest != "BIN" && !rest.starts_with("TEST_") {
-                strange.push(shown);
-            }
-        }
-        strange
-    }
-
-    /// The next value that was typed.
-    fn typed_value(&mut self, row: &'static Row) -> Result<Option<Value>, Fatal> {
-        fn read(text: &OsStr) -> Result<OsString, &'static str> {
-            Ok(text.to_owned())
-        }
-        let value = match row.short {
-            "" => self.typed.opt_value_from_os_str(row.name, read),
-            short => self.typed.opt_value_from_os_str([short, row.name], read),
-        };
-        match value {
-            Ok(value) => Ok(value.map(|value| (row.name.to_owned(), value))),
-            Err(_) => Err(Fatal::Usage(format!("{} needs a value: {}", row.name, row.value))),
-        }
-    }
-
-    fn raw(&mut self, row: &'static Row) -> Result<Option<Value>, Fatal> {
-        let value = self.typed_value(row)?.or_else(|| self.variable(row));
-        value.iter().for_each(|(by, _)| self.note(row, by));
-        Ok(value)
-    }
-
-    fn path(&mut self, row: &'static Row) -> Result<Option<PathBuf>, Fatal> {
-        Ok(self.raw(row)?.map(|(_, path)| path.into()))
-    }
-
-    fn text(&mut self, row: &'static Row) -> Result<Option<Said>, Fatal> {
-        let Some((by, text)) = self.raw(row)? else { return Ok(None) };
-        let said = |text: &str| Ok::<_, &str>(text.to_owned());
-        read(&by, &text, said).map(|text| Some(Said { by, text }))
-    }
-
-    fn value<T, E: AsRef<str>>(
-        &mut self,
-        row: &'static Row,
-        reader: fn(&str) -> Result<T, E>,
-    ) -> Result<Option<T>, Fatal> {
-        let value = self.raw(row)?;
-        value.map(|(by, text)| read(&by, &text, reader)).transpose()
-    }
-
-    /// What was typed, or else what its variable says with white space in between.
-    fn values(
-        &mut self,
-        row: &'static Row,
-        reader: fn(&str) -> Result<String, &'static str>,
-        count_max: usize,
-    ) -> Result<Vec<String>, Fatal> {
-        let mut values = Vec::new();
-        while let Some((by, text)) = self.typed_value(row)? {
-            values.push(read(&by, &text, reader)?);
-        }
-        let mut said_by = row.name.to_owned();
-        if let Some((by, text)) = self.variable(row).filter(|_| values.is_empty()) {
-            for word in text.as_bytes().split(u8::is_ascii_whitespace) {
-                if !word.is_empty() {
-                    values.push(read(&by, OsStr::from_bytes(word), reader)?);
-                }
-            }
-            said_by = by;
-        }
-        if !values.is_empty() {
-            self.note(row, &said_by);
-        }
-        match values.len() <= count_max {
-            true => Ok(values),
-            false => Err(Fatal::Usage(format!("{said_by} may be given {count_max} times"))),
-        }
-    }
-
-    /// Whether it was typed, once at least.
-    fn is_typed(&mut self, row: &'static Row) -> bool {
-        let mut typed = false;
-        while self.is_typed_again(row) {
-            typed = true;
-        }
-        typed
-    }
-
-    fn is_typed_again(&mut self, row: &'static Row) -> bool {
-        match row.short {
-            "" => self.typed.contains(row.name),
-            short => self.typed.contains([short, row.name]),
-        }
-    }
-
-    fn flag(&mut self, row: &'static Row) -> Result<bool, Fatal> {
-        if self.is_typed(row) {
-            self.note(row, row.name);
-            return Ok(true);
-        }
-        let Some((by, text)) = self.variable(row) else { return Ok(false) };
-        let is_on = read(&by, &text, switch)?;
-        if is_on {
-            self.note(row, &by);
-        }
-        Ok(is_on)
-    }
-}
-
-/// The options that this is, letters behind one dash among them.
-fn rows_of(argument: &OsStr) -> Vec<&'static Row> {
-    let text = argument.to_str().unwrap_or_default();
-    let letters = text.strip_prefix('-').filter(|rest| !rest.starts_with('-')).unwrap_or_default();
-    let is_letter = |row: &Row| row.short.strip_prefix('-').is_some_and(|it| letters.contains(it));
-    let is_flag = |row: &Row| row.value.is_empty() || letters.len() == 1;
-    rows().filter(|row| row.name == text || is_letter(row) && is_flag(row)).collect()
-}
-
-/// `--option=value`, taken apart.
-fn split(argument: &OsStr) -> Option<(&OsStr, &OsStr)> {
-    let bytes = argument.as_bytes();
-    let at = bytes.iter().position(|byte| *byte == b'=')?;
-    let (option, value) = bytes.split_at_checked(at)?;
-    let is_it = |row: &Row| [row.name.as_bytes(), row.short.as_bytes()].contains(&option);
-    let takes_it = rows().any(|row| is_it(row) && !row.value.is_empty());
-    let value = value.get(1..).filter(|_| takes_it)?;
-    Some((OsStr::from_bytes(option), OsStr::from_bytes(value)))
-}
-
-/// Reads a value. What is wrong with it is told with who said it.
-fn read<T, E: AsRef<str>>(
-    by: &str,
-    text: &OsStr,
-    reader: impl FnOnce(&str) -> Result<T, E>,
-) -> Result<T, Fatal> {
-    let refused = |takes: &str| {
-        let text = Foreign::new(text.as_bytes());
-        Fatal::Usage(format!("{by} takes {takes}, not `{text}`"))
-    };
-    let text = text.to_str().ok_or_else(|| refused("UTF-8"))?;
-    reader(text).map_err(|takes| refused(takes.as_ref()))
-}
-
-// ---- what it can be ----------------------------------------------------------------------------
-// A reader of a value says in its error what it takes.
-
 /// Whether only errors are said, and how much more is. Who types -v wants no variable's silence.
 fn loudness(given: &mut Given) -> Result<(bool, usize), Fatal> {
     let (quiet, verbose) = (row!("--quiet"), row!("--verbose"));
@@ -643,7 +412,8 @@ fn loudness(given: &mut Given) -> Result<(bool, usize), Fatal> {
     if count > 0 {
         return Ok((given.is_typed(quiet), count));
     }
-    let count = given.variable(verbose).map(|(by, text)| read(&by, &text, times)).transpose()?;
+    let count =
+        given.variable(verbose).map(|(by, text)| read(&by, &text, values::times)).transpose()?;
     Ok((given.flag(quiet)?, count.unwrap_or(0)))
 }
 
@@ -666,152 +436,6 @@ fn seeding(stays: bool, minutes: Option<f64>, ratio: Option<f64>) -> Option<Seed
     }
 }
 
-fn switch(text: &str) -> Result<bool, &'static str> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Ok(true),
-        "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("1 or 0"),
-    }
-}
-
-fn times(text: &str) -> Result<usize, &'static str> {
-    match text.parse::<u8>() {
-        Ok(times) => Ok(times.into()),
-        Err(_) => switch(text).map(usize::from).map_err(|_| "a number, 0 to 3"),
-    }
-}
-
-fn peers_max(text: &str) -> Result<usize, String> {
-    let peers = text.parse().ok().filter(|peers| (1..=PEERS_MAX).contains(peers));
-    peers.ok_or_else(|| format!("1 to {PEERS_MAX}"))
-}
-
-fn port(text: &str) -> Result<u16, &'static str> {
-    text.parse().ok().filter(|port| *port > 0).ok_or("1 to 65535")
-}
-
-fn umask(text: &str) -> Result<u32, &'static str> {
-    let octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
-    let mask = u32::from_str_radix(text, 8).ok().filter(|mask| octal && *mask <= 0o777);
-    mask.ok_or("0 to 777, octal")
-}
-
-fn seconds(text: &str) -> Result<Option<Duration>, &'static str> {
-    match text.parse() {
-        Ok(0) => Ok(None),
-        Ok(seconds) => Ok(Some(Duration::from_secs(seconds))),
-        Err(_) => Err("a number of seconds"),
-    }
-}
-
-/// Minutes, or times the size.
-fn amount(text: &str) -> Result<f64, String> {
-    let amount = text.parse().ok().filter(|amount| (0.0..=SEED_AMOUNT_MAX).contains(amount));
-    amount.ok_or_else(|| format!("0 to {SEED_AMOUNT_MAX}"))
-}
-
-fn memory(text: &str) -> Result<u64, String> {
-    let enough = size(text).ok().filter(|bytes| *bytes >= MEMORY_MIN_BYTES);
-    enough.ok_or_else(|| format!("{} or more", in_units(MEMORY_MIN_BYTES)))
-}
-
-/// Bytes, as they are typed: a number, with K, M or G behind it for powers of 1024.
-fn size(text: &str) -> Result<u64, &'static str> {
-    let (digits, factor) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
-        Some(b'K') => (text.get(..text.len() - 1), 1 << 10),
-        Some(b'M') => (text.get(..text.len() - 1), 1 << 20),
-        Some(b'G') => (text.get(..text.len() - 1), 1 << 30),
-        _ => (Some(text), 1),
-    };
-    let number = digits.and_then(|digits| digits.parse::<u64>().ok());
-    let bytes = number.and_then(|number| number.checked_mul(factor));
-    bytes.ok_or("a number with K, M or G behind it")
-}
-
-/// A limit in bytes a second, typed like a size; 0 is none.
-fn rate(text: &str) -> Result<Option<u64>, &'static str> {
-    match size(text) {
-        Ok(0) => Ok(None),
-        Ok(rate) if rate >= RATE_MIN_BYTES_PER_S => Ok(Some(rate)),
-        Ok(_) => Err("1K or more, or 0 for no limit"),
-        Err(_) => Err("a number, bytes a second, with K, M or G behind it"),
-    }
-}
-
-/// HOST:PORT, where an IPv6 address is in brackets.
-pub fn place(text: &str) -> Result<String, &'static str> {
-    let (host, port) = text.rsplit_once(':').unwrap_or_default();
-    let bare_v6 = host.contains(':') && !host.starts_with('[');
-    match host.is_empty() || bare_v6 || self::port(port).is_err() {
-        true => Err("HOST:PORT"),
-        false => Ok(text.to_owned()),
-    }
-}
-
-fn piece_length(text: &str) -> Result<u32, String> {
-    size(text).map_err(ToString::to_string).and_then(check_piece_length)
-}
-
-fn tracker(text: &str) -> Result<String, &'static str> {
-    let url = url_of(&["http://", "https://", "udp://"], text);
-    url.ok_or("a URL that begins with http://, https:// or udp:// and names a host")
-}
-
-fn web_seed(text: &str) -> Result<String, &'static str> {
-    let url = url_of(&["http://", "https://"], text);
-    url.ok_or("a URL that begins with http:// or https:// and names a host")
-}
-
-fn url_of(schemes: &[&str], text: &str) -> Option<String> {
-    let is_spoken = schemes.iter().any(|scheme| text.starts_with(scheme));
-    (is_spoken && is_usable(text) && has_host(text)).then(|| text.to_owned())
-}
-
-fn pattern(text: &str) -> Result<String, &'static str> {
-    Ok(text.to_owned())
-}
-
-fn output(text: &str) -> Result<(), &'static str> {
-    if text == "-" { Ok(()) } else { Err("- alone; DIR says where files go") }
-}
-
-/// A mirror as it can be asked.
-fn mirror(text: &str) -> Result<String, &'static str> {
-    let spoken = match cfg!(feature = "tls") {
-        true => "a URL that begins with http:// or https:// and names a host",
-        false => "a URL that begins with http:// and names a host",
-    };
-    mirror_url(text).ok_or(spoken)
-}
-
-fn shell(text: &str) -> Result<Shell, &'static str> {
-    match text {
-        "bash" => Ok(Shell::Bash),
-        "zsh" => Ok(Shell::Zsh),
-        "fish" => Ok(Shell::Fish),
-        _ => Err("bash, zsh or fish"),
-    }
-}
-
-fn encryption(text: &str) -> Result<Encryption, &'static str> {
-    match text {
-        "prefer" => Ok(Encryption::Prefer),
-        "require" => Ok(Encryption::Require),
-        "off" => Ok(Encryption::Off),
-        _ => Err("prefer, require or off"),
-    }
-}
-
-fn style(text: &str) -> Result<Style, &'static str> {
-    match text {
-        "auto" => Ok(Style::Auto),
-        "plain" => Ok(Style::Plain),
-        "json" => Ok(Style::Json),
-        "none" => Ok(Style::Off),
-        _ => Err("auto, plain, json or none"),
-    }
-}
-
 /// Whether JSON is to be written, as far as that can be told where something is wrong.
 pub fn wants_json(arguments: &[OsString], variables: &[(OsString, OsString)]) -> bool {
     let row = row!("--progress");
@@ -830,6 +454,7 @@ pub fn wants_json(arguments: &[OsString], variables: &[(OsString, OsString)]) ->
 mod tests {
     use super::*;
     use crate::error::Status;
+    use crate::options::rows;
     use std::path::Path;
 
     fn typed(line: &str) -> Result<Command, Fatal> {
@@ -946,50 +571,6 @@ mod tests {
         assert_eq!(typed("--create a").unwrap(), Command::Create(Box::new(bare)));
         let to_output = typed("--create a -").unwrap();
         assert!(matches!(to_output, Command::Create(making) if making.torrent == Some("-".into())));
-    }
-
-    #[test]
-    fn sizes_are_numbers_with_a_letter() {
-        let cases = [
-            ("0", Some(0)),
-            ("9000000", Some(9_000_000)),
-            ("8192K", Some(8 << 20)),
-            ("8m", Some(8 << 20)),
-            ("2G", Some(2 << 30)),
-            ("", None),
-            ("M", None),
-            ("-1", None),
-            ("1.5M", None),
-            ("1T", None),
-            ("8 M", None),
-            ("18446744073709551615K", None),
-            ("8\u{e9}", None),
-        ];
-        for (text, bytes) in cases {
-            assert_eq!(size(text).ok(), bytes, "{text}");
-        }
-        assert_eq!(in_units((8 << 20) + 1), "9M");
-    }
-
-    #[test]
-    fn rates_are_sizes_that_are_not_too_small() {
-        let cases = [
-            ("0", Ok(None)),
-            ("0K", Ok(None)),
-            ("1K", Ok(Some(1 << 10))),
-            ("1023", Err("1K or more")),
-            ("10g", Ok(Some(10 << 30))),
-            ("fast", Err("a number")),
-            ("1.5M", Err("a number")),
-        ];
-        for (text, expected) in cases {
-            match (rate(text), expected) {
-                (Err(why), Err(part)) => assert!(why.contains(part), "{text}: {why}"),
-                (found, expected) => assert_eq!(found.ok(), expected.ok(), "{text}"),
-            }
-        }
-        let long = typed("--max-upload-limit 3M x").unwrap();
-        assert_eq!(long, typed("-u 3M x").unwrap());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 5  status_line piece_map progress json_lines hook options help manual completions json ceiling
-//!    torrents arguments viewer ways show verify preflight create cli main  what is shown and typed
+//!    torrents values given arguments viewer ways show verify preflight create cli main  what is shown and typed
 //! 4  engine/                threads: event, resolve, hops, agent, announcer, preflight, retrieval,
 //!                           local, dht, discovery, listener, greeter, outside, aside, recheck, chunk,
 //!                           upload, session, webseed, outlet, recorder, writer, pool, coordinator,
@@ -31,6 +31,7 @@ pub mod completions;
 pub mod create;
 pub mod engine;
 pub mod error;
+pub mod given;
 pub mod help;
 pub mod hook;
 pub mod json;
@@ -52,6 +53,7 @@ pub mod system;
 pub mod text;
 pub mod torrents;
 pub mod units;
+pub mod values;
 pub mod verify;
 pub mod viewer;
 pub mod ways;

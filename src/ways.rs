@@ -7,12 +7,14 @@ use std::sync::Arc;
 use log::warn;
 use ureq::ProxyProtocol;
 
-use crate::arguments::{Arguments, Said, Task, place};
+use crate::arguments::{Arguments, Task};
 use crate::engine::dht::{Entry, Keeper};
 use crate::error::Fatal;
+use crate::given::Said;
 use crate::limits::PORT_TRIES_MAX;
 use crate::protocol::socks::LOGIN_PART_MAX_BYTES;
 use crate::system::route::{Proxy, Route, Socks};
+use crate::values::place;
 
 const PORT_DEFAULT: u16 = 6881;
 
