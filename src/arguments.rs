@@ -248,7 +248,7 @@ pub fn parse(
             (true, false) => progress = Style::default(),
             (false, true) => stdout = false,
             _ => {
-                let why = format!("{file} and {records} json can't be had together");
+                let why = format!("{file} and {records} json can't be used together");
                 return Err(Fatal::Usage(why));
             }
         }
@@ -302,8 +302,8 @@ pub fn parse(
         let unknown = unknown.to_string_lossy();
         let is_it = |row: &Row| row.name == unknown || row.short == unknown;
         let why = match GROUPS.iter().find(|group| group.rows.iter().any(is_it)) {
-            Some(group) if group.title == MAKING => format!("{unknown} goes with --create"),
-            Some(_) => format!("{unknown} may be given once"),
+            Some(group) if group.title == MAKING => format!("{unknown} needs --create"),
+            Some(_) => format!("{unknown} can be given only once"),
             None => format!("unknown option {unknown}"),
         };
         return Err(Fatal::Usage(why));
@@ -341,7 +341,7 @@ fn task(given: &mut Given) -> Result<(Task, bool), Fatal> {
     }
     let json = given.flag(row!("--json"))?;
     if json && task == Task::Download && given.is_among_typed(row!("--json")) {
-        return Err(Fatal::Usage("--json goes with --show, --verify or --check-only".to_owned()));
+        return Err(Fatal::Usage("--json needs --show, --verify or --check-only".to_owned()));
     }
     Ok((task, json && task != Task::Download))
 }
@@ -359,7 +359,10 @@ fn places(names: Vec<OsString>, dir: Option<PathBuf>) -> Result<(Vec<PathBuf>, P
         Some(last) if torrents.is_empty() => (Some(last), None),
         Some(last) if is_torrent(&last) => {
             let last = Named::of(&last).called();
-            let why = format!("{last} is no directory: with --dir DIR all names are torrents");
+            let why = format!(
+                "the last of several names is the directory, and {last} is a torrent; say where \
+                 files go with --dir DIR"
+            );
             return Err(Fatal::Usage(why));
         }
         last => (None, dir.or(last)),
@@ -369,11 +372,11 @@ fn places(names: Vec<OsString>, dir: Option<PathBuf>) -> Result<(Vec<PathBuf>, P
         return Err(Fatal::Usage("no torrent was given".to_owned()));
     }
     if torrents.len() > TORRENTS_MAX {
-        let why = format!("more than {TORRENTS_MAX} torrents at once");
+        let why = format!("{TORRENTS_MAX} torrents at most can be given");
         return Err(Fatal::Usage(why));
     }
     if torrents.iter().filter(|torrent| Named::of(torrent) == Named::Input).count() > 1 {
-        return Err(Fatal::Usage("- can be given once".to_owned()));
+        return Err(Fatal::Usage("- (standard input) can be given only once".to_owned()));
     }
     Ok((torrents, dir.unwrap_or_else(|| PathBuf::from("."))))
 }
@@ -388,14 +391,15 @@ impl Making {
         let (quiet, verbosity) = loudness(&mut given)?;
         let mut free = given.typed.finish();
         if let Some(other) = free.iter().find(|name| is_option(name)) {
-            let why = format!("{} does not go with {by}", other.to_string_lossy());
+            let why = format!("{} can't be used with {by}", other.to_string_lossy());
             return Err(Fatal::Usage(why));
         }
         free.extend(names);
         let mut free = free.into_iter();
         let torrent = free.next().map(PathBuf::from);
         if let Some(extra) = free.next() {
-            let why = format!("one argument too many: {}", extra.to_string_lossy());
+            let extra = extra.to_string_lossy();
+            let why = format!("--create takes one PATH and one TORRENT, {extra} is too much");
             return Err(Fatal::Usage(why));
         }
         Ok(Self { torrent, trackers, web_seeds, private, piece_length, quiet, verbosity, ..self })
@@ -581,13 +585,13 @@ mod tests {
             ("--unknown a", "--unknown"),
             ("-x a", "-x"),
             ("--port 0 a", "65535"),
-            ("--port 1 --port 2 a", "--port may be given once"),
+            ("--port 1 --port 2 a", "--port can be given only once"),
             ("--quiet=1 a", "unknown option --quiet=1"),
             ("--peer 127.0.0.1 a", "--peer takes HOST:PORT"),
             ("--dht-node ::1:5 a", "--dht-node takes HOST:PORT"),
             ("-4 -6 a", "--ipv4 and --ipv6"),
             ("--proxy a --interface b a", "--interface and --proxy"),
-            ("--seed-ratio NaN a", "--seed-ratio takes 0 to 1000000"),
+            ("--seed-ratio NaN a", "--seed-ratio takes a number from 0 to 1000000"),
             ("--port 65536 a", "--port"),
             ("--port", "--port"),
             ("--max-peers 0 a", "1 to 500"),
@@ -596,15 +600,15 @@ mod tests {
             ("--max-memory much a", "--max-memory"),
             ("--min-free much a", "--min-free"),
             ("--max-download-limit 5 a", "--max-download-limit takes 1K or more"),
-            ("--max-upload-limit some a", "--max-upload-limit takes a number"),
+            ("--max-upload-limit some a", "--max-upload-limit takes a whole number"),
             ("-u", "--max-upload-limit"),
             ("--mirror ftp://a/ a", "--mirror takes a URL"),
             ("--mirror a.example a", "http://"),
             ("--mirror", "--mirror"),
             ("--encryption on a", "prefer, require or off"),
             ("--encryption", "--encryption"),
-            ("-o file a", "--output takes - alone"),
-            ("--stdout --seed a", "can't be had together"),
+            ("-o file a", "--output takes only -"),
+            ("--stdout --seed a", "can't be used together"),
             ("--select-file 0 a", "--select-file takes numbers"),
             ("--select-file some a", "1-3,8"),
             ("--select", "--select"),
@@ -616,18 +620,18 @@ mod tests {
             ("--umask= a", "--umask takes"),
             ("--umask u=rwx a", "--umask takes"),
             ("--create", "--create"),
-            ("--create a b c", "too many: c"),
-            ("--create a --port 1", "--port does not go with --create"),
-            ("--create a -x", "-x does not go"),
-            ("--create a --piece-length 1G", "from 16.0 KiB to 64.0 MiB"),
+            ("--create a b c", "c is too much"),
+            ("--create a --port 1", "--port can't be used with --create"),
+            ("--create a -x", "-x can't be used"),
+            ("--create a --piece-length 1G", "from 16K to 64M"),
             ("--create a --piece-length 100K", "power of two"),
             ("--create a --piece-length much", "--piece-length takes"),
             ("--create a --tracker ftp://a/", "--tracker takes"),
             ("--create a --tracker http://", "--tracker takes"),
             ("--create a --web-seed udp://a:1", "--web-seed takes"),
-            ("--tracker http://a/ a", "--tracker goes with --create"),
-            ("--private a", "--private goes with --create"),
-            ("--json a", "--json goes with"),
+            ("--tracker http://a/ a", "--tracker needs --create"),
+            ("--private a", "--private needs --create"),
+            ("--json a", "--json needs"),
             ("--show --verify a", "--show and --verify"),
             ("--verify --check-only a", "--verify and --check-only"),
             ("--show --save-torrent a", "--save-torrent"),
@@ -656,7 +660,7 @@ mod tests {
                     let variable =
                         format!("{}=\u{1}", variable.trim_start_matches(VARIABLE_PREFIX));
                     let is_making = !typed(&format!("--create x {line}"))
-                        .is_err_and(|error| error.to_string().contains("does not go with"));
+                        .is_err_and(|error| error.to_string().contains("can't be used with"));
                     let call = if is_making { "--create x" } else { "x" };
                     let (of_variable, of_name) =
                         (with(&variable, call), typed(&format!("{line} {call}")));
@@ -742,13 +746,13 @@ mod tests {
             ("VERBOSE=very", "VERBOSE takes a number, 0 to 3, not `very`"),
             ("DHT_NODE=a:1 b", "DHT_NODE takes HOST:PORT, not `b`"),
             ("MAX_MEMORY=a\x1b[2J\nb", "MAX_MEMORY takes 10M or more, not `a\\u{1b}[2J\\nb`"),
-            ("INTERFACE=a,PROXY=b", "INTERFACE and RUSTY_TORRENT_PROXY can't be had together"),
-            ("SHOW=1,CHECK_ONLY=1", "SHOW and RUSTY_TORRENT_CHECK_ONLY can't be had together"),
+            ("INTERFACE=a,PROXY=b", "INTERFACE and RUSTY_TORRENT_PROXY can't be used together"),
+            ("SHOW=1,CHECK_ONLY=1", "SHOW and RUSTY_TORRENT_CHECK_ONLY can't be used together"),
             (
                 "STDOUT=1,PROGRESS=json",
-                "STDOUT and RUSTY_TORRENT_PROGRESS json can't be had together",
+                "STDOUT and RUSTY_TORRENT_PROGRESS json can't be used together",
             ),
-            ("IPV4=1,IPV6=1", "IPV4 and RUSTY_TORRENT_IPV6 can't be had together"),
+            ("IPV4=1,IPV6=1", "IPV4 and RUSTY_TORRENT_IPV6 can't be used together"),
         ];
         for (variables, why) in cases {
             let fatal = with(variables, "x").unwrap_err();
@@ -758,7 +762,7 @@ mod tests {
         }
         let many = "http://a.example/ ".repeat(MIRRORS_MAX + 1);
         let many = with(&format!("MIRROR={many}"), "x").unwrap_err().to_string();
-        assert!(many.starts_with("RUSTY_TORRENT_MIRROR may be given 300 times"), "{many}");
+        assert!(many.starts_with("RUSTY_TORRENT_MIRROR can be given 300 times at most"), "{many}");
     }
 
     #[test]
@@ -822,13 +826,13 @@ mod tests {
         let many = "a ".repeat(TORRENTS_MAX + 2);
         let cases = [
             ("a -".to_owned(), "--dir DIR"),
-            ("a http://user:secret@b/c".to_owned(), "http://b is no directory"),
+            ("a http://user:secret@b/c".to_owned(), "http://b is a torrent"),
             (format!("a magnet:?xt=urn:btih:{hash}"), "--dir DIR"),
             ("-d c - -".to_owned(), "once"),
             ("-d c".to_owned(), "no torrent"),
             ("--dir".to_owned(), "--dir"),
             ("--seed a b c".to_owned(), "--seed-time"),
-            (many, "at once"),
+            (many, "at most"),
         ];
         for (line, reason) in cases {
             let fatal = typed(&line).unwrap_err();

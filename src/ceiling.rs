@@ -42,13 +42,29 @@ impl Ceiling {
     /// It is too long.
     pub fn room_for_torrent(self, length: Option<u64>) -> Result<u64, Fatal> {
         match length {
-            // What is read moves about while it grows.
-            None => Ok(TORRENT_LENGTH_MAX_BYTES.min(self.bytes / 4)),
+            None => Ok(self.room_for_unknown()),
             Some(length) if length > TORRENT_LENGTH_MAX_BYTES => {
                 Err(too_long(TORRENT_LENGTH_MAX_BYTES))
             }
             Some(length) if memory::can_be_measured(self.bytes, length) => Ok(length),
             Some(length) => Err(self.too_little_to_read(length)),
+        }
+    }
+
+    /// What is read moves about while it grows.
+    fn room_for_unknown(self) -> u64 {
+        TORRENT_LENGTH_MAX_BYTES.min(self.bytes / 4)
+    }
+
+    /// The error for a torrent file that was read as far as there was room for, and has not ended.
+    pub fn endless(self) -> Fatal {
+        match self.room_for_unknown() {
+            TORRENT_LENGTH_MAX_BYTES => too_long(TORRENT_LENGTH_MAX_BYTES),
+            room => Fatal::BadTorrent(format!(
+                "more than {} came, and its length was not told; save it to a file first, or give \
+                 more --max-memory",
+                Bytes(room)
+            )),
         }
     }
 
@@ -73,8 +89,8 @@ impl Ceiling {
     pub fn too_little(self, what_for: &str, needed: u64) -> Fatal {
         let (given, needed) = (Bytes(self.bytes), in_units(needed));
         if self.of_the_process {
-            let why = format!("ulimit leaves {given}, {needed} are needed {what_for} at least");
-            return Fatal::System("do with so little memory", io::Error::other(why));
+            let why = format!("ulimit leaves {given}, and {needed} at least are needed {what_for}");
+            return Fatal::System("go on with so little memory", io::Error::other(why));
         }
         let why =
             format!("{given} are too little {what_for}, it needs --max-memory {needed} at least");

@@ -100,8 +100,8 @@ pub fn give_up(panic: &PanicHookInfo<'_>) {
             format!(" ({}:{})", file.display(), place.line())
         });
         let place = place.unwrap_or_default();
-        let advice = "run the same command again to go on";
-        let reason = format!("had to give up: {reason}{place}; {advice}");
+        let advice = "run the same command again, and report this line";
+        let reason = format!("internal error: {reason}{place}; {advice}");
         Screen::new(Style::Auto).line(&format!("error: {reason}"));
         let arguments: Vec<_> = env::args_os().skip(1).collect();
         if wants_json(&arguments, &env::vars_os().collect::<Vec<_>>()) {
@@ -176,7 +176,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(arguments: &'a Arguments, screen: &'a Screen) -> Result<Self, Fatal> {
         for variable in &arguments.strange_variables {
-            warn!("{variable} says nothing to this program: there is no such option");
+            warn!("the variable {variable} is ignored: there is no such option");
         }
         let caught = Some(signals::catch().map_err(deaf)?);
         let ceiling = Ceiling::new(arguments.memory_max);
@@ -267,8 +267,8 @@ fn fetch_named(run: &mut Run<'_>, named: Named<'_>, opened: Opened) -> Result<()
 fn fetch_url(run: &mut Run<'_>, url: &str) -> Result<(), Fatal> {
     let (route, ceiling) = (run.ways()?.route, run.ceiling);
     let signals = run.begin()?;
-    let torrent =
-        retrieval::fetch(url, &route, move |length| ceiling.room_for_torrent(length), &signals)?;
+    let room = move |length| ceiling.room_for_torrent(length);
+    let torrent = retrieval::fetch(url, &route, room, ceiling.endless(), &signals)?;
     fetch_file(run, torrent)
 }
 
@@ -305,7 +305,11 @@ fn fetch_link(run: &mut Run<'_>, link: &str) -> Result<(), Fatal> {
     let mut ways = run.ways()?;
     for peer in &magnet.peers {
         if let Err(why) = ways.add_peer(peer) {
-            warn!("a peer of the link is left out: {why}");
+            let why = match why {
+                Fatal::Usage(why) => why,
+                other => other.to_string(),
+            };
+            warn!("a peer in the magnet link is left out: {why}");
         }
     }
     // What the torrent takes is not known yet.
@@ -514,8 +518,11 @@ fn begin(arguments: &Arguments, caught: Caught) -> Result<Heard, Fatal> {
         match arguments.task {
             Task::Download => tell(sandbox::enter(&arguments.dir)?, &arguments.dir),
             Task::Show | Task::Verify | Task::Check => {
-                let sandbox = sandbox::enter_to_look(&arguments.dir);
-                info!("sandbox without any right to write: {sandbox:?}");
+                match sandbox::enter_to_look(&arguments.dir) {
+                    Sandbox::Whole => info!("sandbox: nothing can be written or executed"),
+                    Sandbox::Partial => info!("sandbox: this kernel keeps only part of it"),
+                    Sandbox::Absent => info!("no sandbox: this kernel has no Landlock"),
+                }
             }
         }
     }
@@ -527,7 +534,7 @@ fn deaf(error: io::Error) -> Fatal {
 }
 
 fn select(wish: &Wish, metainfo: &Metainfo) -> Result<Option<Selection>, Fatal> {
-    Selection::new(wish, metainfo).map_err(|why| Fatal::Usage(format!("{}: {why}", metainfo.name)))
+    Selection::new(wish, metainfo).map_err(|why| Fatal::Selection(metainfo.name.clone(), why))
 }
 
 /// The one file that can go to standard output.
@@ -567,13 +574,11 @@ fn select_by_link(magnet: &Magnet, metainfo: &Metainfo) -> Result<Option<Selecti
 }
 
 fn describe(metainfo: &Metainfo, selection: Option<&Selection>) {
-    info!(
-        "{}: {} in {}, info-hash {}",
-        metainfo.name,
-        Bytes(metainfo.geometry.total()),
-        Count(metainfo.files.len(), "file"),
-        metainfo.info_hash
-    );
+    let files = metainfo.files.iter().filter(|file| file.is_data());
+    let (count, bytes) =
+        files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.length));
+    let (name, info_hash) = (&metainfo.name, metainfo.info_hash);
+    info!("{name}: {} in {}, info-hash {info_hash}", Bytes(bytes), Count(count, "file"));
     if let Some(selection) = selection {
         let (count, bytes) = selection.size(metainfo);
         info!("{} selected, {}; no others are made", Count(count, "file"), Bytes(bytes));
@@ -661,12 +666,17 @@ fn plan(ceiling: Ceiling, needs: &Needs) -> Result<Plan, Fatal> {
     let plan = Plan::new(ceiling.bytes, needs);
     let plan = plan.map_err(|needed| ceiling.too_little("for this torrent", needed))?;
     if plan.peers < needs.peers {
-        let (peers, chunks) = (Count(plan.peers, "peer"), Count(plan.chunks, "buffer"));
-        let given = match ceiling.of_the_process {
-            true => format!("the {} that ulimit leaves are", Bytes(ceiling.bytes)),
-            false => format!("--max-memory {} is", in_units(ceiling.bytes)),
-        };
-        warn!("{given} enough for {peers} and {chunks}");
+        let (possible, wanted) = (plan.peers, needs.peers);
+        match ceiling.of_the_process {
+            true => {
+                let left = Bytes(ceiling.bytes);
+                warn!("ulimit leaves {left}, enough for only {possible} of {wanted} peers at once");
+            }
+            false => {
+                let given = in_units(ceiling.bytes);
+                warn!("--max-memory {given} allows only {possible} of {wanted} peers at once");
+            }
+        }
     }
     Ok(plan)
 }

@@ -101,7 +101,9 @@ fn geometry(payload: &Payload, piece_length: Option<u32>) -> Result<Geometry, Fa
     let fits = |geometry: &Geometry| u64::from(geometry.pieces()) * 20 < TORRENT_LENGTH_MAX_BYTES;
     geometry.filter(fits).ok_or_else(|| {
         let (total, length) = (Bytes(total), Bytes(u64::from(piece_length)));
-        Fatal::Usage(format!("{total} in pieces of {length} are too many, take a --piece-length"))
+        Fatal::Usage(format!(
+            "{total} in pieces of {length}: too many pieces, choose a larger --piece-length"
+        ))
     })
 }
 
@@ -130,7 +132,8 @@ fn can_be_made(path: &Path) -> Result<(), Fatal> {
 }
 
 fn taken() -> io::Error {
-    io::Error::new(io::ErrorKind::AlreadyExists, "it is there already")
+    let why = "it is there already; remove it, or name another file behind PATH";
+    io::Error::new(io::ErrorKind::AlreadyExists, why)
 }
 
 fn directory_of(path: &Path) -> &Path {

@@ -34,7 +34,7 @@ pub enum Status {
     CreateFile = 16,
     /// Reading or writing a file failed.
     FileIo = 17,
-    /// A directory can't be made.
+    /// A directory can't be opened or made.
     MakeDirectory = 18,
     /// The name of a host given with `--peer` or `--proxy`, or in a URL, has no address.
     NameResolution = 19,
@@ -56,15 +56,15 @@ impl Status {
         (Self::Done, "everything is there and verified"),
         (Self::Unknown, "another error, e.g. the torrent file can't be read"),
         (Self::Timeout, "nothing new for --timeout or --metadata-timeout seconds"),
-        (Self::Network, "nobody to ask: no tracker, mirror or peer of use, no server"),
+        (Self::Network, "nobody to ask: no usable tracker, mirror or peer, no server"),
         (Self::Unfinished, "stopped by SIGINT, SIGTERM or SIGHUP"),
         (Self::DiskFull, "not enough room on the disk"),
         (Self::Busy, "another run is downloading the same to the same place"),
-        (Self::CreateFile, "a file can't be created, opened or cut"),
+        (Self::CreateFile, "a file can't be created, opened or shortened"),
         (Self::FileIo, "reading or writing a file failed"),
-        (Self::MakeDirectory, "a directory can't be made"),
+        (Self::MakeDirectory, "a directory can't be opened or made"),
         (Self::NameResolution, "a host in --peer, --proxy or a URL has no address"),
-        (Self::NotBencode, "the torrent file is not bencode"),
+        (Self::NotBencode, "the torrent file is none, e.g. a web page"),
         (Self::BadTorrent, "the torrent is damaged, unsafe or of an unknown kind"),
         (Self::BadOption, "wrong options or arguments"),
         (Self::Checksum, "--verify found files that are missing or damaged"),
@@ -89,6 +89,10 @@ pub enum Fatal {
     FetchTorrent(String, String),
     /// The torrent file is not bencode.
     NotBencode(String),
+    /// There can't be a torrent of this: the path, and why.
+    NoTorrentOf(String),
+    /// A torrent, of which something was selected that it does not have; why.
+    Selection(String, String),
     /// The torrent file is bencode, but it describes nothing that can be downloaded safely.
     BadTorrent(String),
     /// A directory of the output can't be made, or something else stands in its place.
@@ -153,10 +157,10 @@ impl Fatal {
     /// The exit status that belongs to it.
     pub fn status(&self) -> Status {
         match self {
-            Self::Usage(_) => Status::BadOption,
+            Self::Usage(_) | Self::Selection(..) => Status::BadOption,
             Self::ReadTorrent(..) | Self::System(..) => Status::Unknown,
             Self::NotBencode(_) => Status::NotBencode,
-            Self::BadTorrent(_) => Status::BadTorrent,
+            Self::BadTorrent(_) | Self::NoTorrentOf(_) => Status::BadTorrent,
             Self::MakeDirectory(_, error)
             | Self::CreateFile(_, error)
             | Self::FileIo(.., error)
@@ -197,12 +201,20 @@ impl fmt::Display for Fatal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(why) => write!(f, "{why}; see rusty_torrent --help"),
-            Self::ReadTorrent(path, error) => write!(f, "can't read {}: {error}", path.display()),
+            Self::ReadTorrent(path, error) => {
+                write!(f, "can't read {}: {}", path.display(), Plain(error))
+            }
             Self::FetchTorrent(url, why) => write!(f, "can't fetch the torrent from {url}: {why}"),
-            Self::NotBencode(why) => write!(f, "not a torrent file: {why}"),
+            Self::NotBencode(why) => {
+                write!(f, "not a torrent file: {why}; is it a web page, or cut short?")
+            }
+            Self::NoTorrentOf(why) => write!(f, "can't make a torrent of {why}"),
+            Self::Selection(name, why) => {
+                write!(f, "{name}: {why}; rusty_torrent --show lists its files")
+            }
             Self::BadTorrent(why) => write!(f, "torrent refused: {why}"),
             Self::MakeDirectory(path, error) => {
-                write!(f, "can't make the directory {}: {}", path.display(), Hinted(error))
+                write!(f, "can't open or make the directory {}: {}", path.display(), Hinted(error))
             }
             Self::CreateFile(path, error) => {
                 write!(f, "can't open {}: {}", path.display(), Hinted(error))
@@ -225,13 +237,17 @@ impl fmt::Display for Fatal {
                 record.display()
             ),
             Self::NobodyToAsk(why) => write!(f, "nobody to ask: {why}"),
-            Self::NameResolution(host, error) => write!(f, "no address for {host}: {error}"),
+            Self::NameResolution(host, error) => {
+                write!(f, "no address for {host}: {}", Plain(error))
+            }
             Self::Checksum(how_many) => {
                 write!(f, "{how_many}; the same command without --verify fetches what is not right")
             }
             Self::Stalled(why) | Self::Stopped(why) => write!(f, "{why}"),
-            Self::Hook(why) => write!(f, "the command of --on-complete {why}"),
-            Self::System(what, error) => write!(f, "can't {what}: {error}"),
+            Self::Hook(why) => {
+                write!(f, "everything is there, but the command of --on-complete {why}")
+            }
+            Self::System(what, error) => write!(f, "can't {what}: {}", Hinted(error)),
         }
     }
 }
@@ -240,14 +256,35 @@ impl std::error::Error for Fatal {}
 
 const HINT_ROOM: &str = "; make room and run the same command again";
 
-/// A file system's error, and what to do if it is full. Not every call lets it say how much room
-/// would be needed.
+const HINT_LENGTH: &str =
+    "; the file system (FAT takes 4 GiB), or ulimit -f, allows no file of this length";
+const HINT_THREADS: &str = "; there are as many processes or threads as ulimit -u, or the \
+    container, allows";
+
+/// A system's error in its own words, without the number that the library puts behind them.
+struct Plain<'a>(&'a io::Error);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        let number = self.0.raw_os_error().map(|number| format!(" (os error {number})"));
+        f.write_str(number.and_then(|number| text.strip_suffix(&number)).unwrap_or(&text))
+    }
+}
+
+/// The same, and what is to be done about it where that is known. Not every call lets a file system
+/// that is full say how much room would be needed.
 struct Hinted<'a>(&'a io::Error);
 
 impl fmt::Display for Hinted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hint = if is_full(self.0) { HINT_ROOM } else { "" };
-        write!(f, "{}{hint}", self.0)
+        let hint = match Errno::from_io_error(self.0) {
+            _ if is_full(self.0) => HINT_ROOM,
+            Some(Errno::FBIG) => HINT_LENGTH,
+            Some(Errno::AGAIN) => HINT_THREADS,
+            _ => "",
+        };
+        write!(f, "{}{hint}", Plain(self.0))
     }
 }
 
@@ -274,7 +311,7 @@ mod tests {
         assert_eq!(make(Errno::IO).status(), Status::MakeDirectory);
         assert_eq!(create(Errno::IO).status(), Status::CreateFile);
         assert_eq!(flush(Errno::IO).status(), Status::FileIo);
-        assert_eq!(flush(Errno::IO).to_string(), "can't flush f: Input/output error (os error 5)");
+        assert_eq!(flush(Errno::IO).to_string(), "can't flush f: Input/output error");
     }
 
     #[test]

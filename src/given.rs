@@ -79,7 +79,7 @@ impl Given {
         for (at, (row, by)) in self.said.iter().enumerate() {
             let mut before = self.said.iter().take(at);
             if let Some((_, other)) = before.find(|(other, _)| !row.goes_with(other)) {
-                return Err(Fatal::Usage(format!("{other} and {by} can't be had together")));
+                return Err(Fatal::Usage(format!("{other} and {by} can't be used together")));
             }
         }
         Ok(())
@@ -186,7 +186,7 @@ impl Given {
         }
         match values.len() <= count_max {
             true => Ok(values),
-            false => Err(Fatal::Usage(format!("{said_by} may be given {count_max} times"))),
+            false => Err(Fatal::Usage(format!("{said_by} can be given {count_max} times at most"))),
         }
     }
 

@@ -10,21 +10,32 @@ const WIDTH: usize = 79;
 pub const TITLE: &str = "wget for torrents";
 
 /// What is typed.
-pub const USAGE: &str = "rusty_torrent [OPTIONS] TORRENT... [DIR]";
+pub const USAGE: &str = "\
+usage: rusty_torrent [OPTIONS] TORRENT... [DIR]
+       rusty_torrent [OPTIONS] --create PATH [TORRENT]
+";
 
 /// What it does.
-pub const ABOUT: &str = "Downloads what TORRENT, a file, its URL, - or a magnet link, describes into \
-    DIR (.), verifies every piece and exits. What is in DIR already is checked and kept.";
+pub const ABOUT: &str = "Downloads what TORRENT describes into DIR (the current directory), verifies \
+    every piece and exits. TORRENT is a .torrent file, its URL, a magnet link in quotes, or - for \
+    standard input. What is in DIR already is checked and kept.";
+
+/// What the words mean that everybody uses who uses torrents.
+pub const WORDS: &str = "A torrent describes files, cut into pieces, with the hash of each piece. A \
+    peer is another computer that has pieces or wants them; to seed is to upload to peers once \
+    everything is there. A tracker is a server that knows peers; the DHT is a network of peers that \
+    does without one. A mirror, or web seed, is a web server that has the files.";
 
 /// How values are typed.
-pub const VALUES: &str = "A value follows its option, or an =. SIZE and RATE are numbers, with K, \
+pub const VALUES: &str = "What an option is without being given is in parentheses. A value follows \
+    its option, or an =. SIZE and RATE are numbers, with K, \
     M or G behind them for powers of 1024. What follows -- is a name, whatever it looks like.";
 
 /// What the environment can say, a paragraph each.
 pub const ENVIRONMENT: &[&str] = &[
     "Each option but those about the program itself can be set by a variable: \
      RUSTY_TORRENT_MAX_PEERS=20 is --max-peers 20. What is typed wins, also over a variable that can't \
-     be had together with it. An option without a value \
+     be used together with it. An option without a value \
      is set by 1, true, yes or on, and not by 0, false, no or off; RUSTY_TORRENT_VERBOSE=2 is \
      -vv. What can be repeated has white space in between. An empty variable is none.",
     "http_proxy, https_proxy and all_proxy are honoured for trackers and mirrors.",
@@ -32,7 +43,7 @@ pub const ENVIRONMENT: &[&str] = &[
 
 /// What lies beside the files, meanwhile.
 pub const FILES: &str = "While it downloads, DIR/.NAME.rusty_torrent tells another run what was \
-    verified. It saves time alone, and goes when everything is there. Where files are selected, or go \
+    verified. It only saves time, and goes when everything is there. Where files are selected, or go \
     to standard output, DIR/.NAME.rusty_torrent.parts has what lies in no file.";
 
 /// What can be typed, and what it does.
@@ -45,7 +56,7 @@ pub const EXAMPLES: &[(&str, &str)] = &[
     ("rusty_torrent --verify x.torrent DIR", "Tell of each file whether it is right."),
     ("rusty_torrent --create PATH --tracker URL", "Make a torrent."),
     ("rusty_torrent --timeout 600 'magnet:?xt=...'", "Give up after ten minutes without a piece."),
-    ("rusty_torrent -u 1M --seed-ratio 2 x.torrent", "Stay until twice the size was sent, slowly."),
+    ("rusty_torrent -u 1M --seed-ratio 2 x.torrent", "Then upload until twice the size was sent."),
 ];
 
 /// What `-h` prints: an option a line.
@@ -73,6 +84,8 @@ pub fn long() -> String {
             help.paragraph(6, row.text);
         }
     }
+    help.heading("words");
+    help.paragraph(2, WORDS);
     help.heading("values");
     help.paragraph(2, VALUES);
     help.heading("environment");
@@ -96,7 +109,7 @@ struct Help {
 
 impl Help {
     fn begin() -> Self {
-        let text = ["rusty_torrent: ", TITLE, "\n\nusage: ", USAGE, "\n\n"].concat();
+        let text = ["rusty_torrent: ", TITLE, "\n\n", USAGE, "\n"].concat();
         let mut help = Self { text };
         help.paragraph(0, ABOUT);
         help

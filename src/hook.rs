@@ -183,7 +183,13 @@ mod tests {
         let end = |raw| judge(Ok(ExitStatus::from_raw(raw)));
         assert!(end(0).is_ok());
         let said = |raw| end(raw).unwrap_err().to_string();
-        assert_eq!(said(3 << 8), "the command of --on-complete failed with status 3");
-        assert_eq!(said(15), "the command of --on-complete was ended by signal 15");
+        assert_eq!(
+            said(3 << 8),
+            "everything is there, but the command of --on-complete failed with status 3"
+        );
+        assert_eq!(
+            said(15),
+            "everything is there, but the command of --on-complete was ended by signal 15"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The man page, for `man`: roff with the macros of man(7).
 
 use crate::error::Status;
-use crate::help::{ABOUT, ENVIRONMENT, EXAMPLES, FILES, TITLE, VALUES};
+use crate::help::{ABOUT, ENVIRONMENT, EXAMPLES, FILES, TITLE, VALUES, WORDS};
 use crate::options::{GROUPS, Row};
 
 /// What `--manual` prints.
@@ -13,10 +13,14 @@ pub fn manual() -> String {
     ));
     page.push_str(TITLE);
     page.push_str(
-        "\n.SH SYNOPSIS\n.B rusty_torrent\n[\\fIOPTIONS\\fR] \\fITORRENT\\fR [\\fIDIR\\fR]\n\
+        "\n.SH SYNOPSIS\n\
+         .B rusty_torrent\n[\\fIOPTIONS\\fR] \\fITORRENT\\fR... [\\fIDIR\\fR]\n.br\n\
+         .B rusty_torrent\n[\\fIOPTIONS\\fR] --create \\fIPATH\\fR [\\fITORRENT\\fR]\n\
          .SH DESCRIPTION\n",
     );
     text(&mut page, ABOUT);
+    page.push_str(".PP\n");
+    text(&mut page, WORDS);
     page.push_str(".PP\n");
     text(&mut page, VALUES);
     page.push_str(".SH OPTIONS\n");
@@ -107,7 +111,7 @@ mod tests {
 
     #[test]
     fn its_lines_are_text_or_known_commands() {
-        const COMMANDS: [&str; 6] = [".TH", ".SH", ".SS", ".TP", ".PP", ".B"];
+        const COMMANDS: [&str; 7] = [".TH", ".SH", ".SS", ".TP", ".PP", ".B", ".br"];
         let page = manual();
         // Not every roff reads UTF-8 unasked.
         assert!(page.is_ascii());

@@ -73,16 +73,17 @@ pub const GROUPS: &[Group] = &[
             Row {
                 name: "--select-file",
                 value: "FILES",
-                meaning: "fetch these files alone, by number: 1-3,8",
-                text: "Fetch these files alone, by their numbers in the torrent: 1-3,8.",
+                meaning: "fetch only these files, by number: 1-3,8",
+                text: "Fetch only these files, by their numbers in the torrent: 1-3,8. --show tells \
+                       them.",
                 ..OPTION
             },
             Row {
                 name: "--select",
                 value: "GLOB",
                 repeatable: true,
-                meaning: "fetch what has this name or path; repeatable",
-                text: "Fetch what has this name or path alone. May be repeated.",
+                meaning: "fetch only files of this name; repeatable",
+                text: "Fetch only files with this name or path. May be repeated.",
                 ..OPTION
             },
             Row {
@@ -120,8 +121,8 @@ pub const GROUPS: &[Group] = &[
             },
             Row {
                 name: "--save-torrent",
-                meaning: "keep what a link is of as DIR/NAME.torrent",
-                text: "Keep what a magnet link is of as DIR/NAME.torrent.",
+                meaning: "save what a link is of as DIR/NAME.torrent",
+                text: "Save what a magnet link is of as DIR/NAME.torrent.",
                 ..OPTION
             },
             Row {
@@ -184,15 +185,15 @@ pub const GROUPS: &[Group] = &[
                 name: "--timeout",
                 value: "SECONDS",
                 meaning: "give up after so long with no piece (0: never)",
-                text: "Give up when no new piece was verified for so long (0: never).",
+                text: "Give up after so many seconds without a new verified piece (0: never).",
                 ..OPTION
             },
             Row {
                 name: "--metadata-timeout",
                 value: "SECONDS",
-                meaning: "give up asking what a link is of (0: never)",
-                text: "Give up when it is not known after so long what a magnet link is of \
-                       (0: never).",
+                meaning: "give up if a link stays unknown (0: never)",
+                text: "Give up on a magnet link when no peer has told within so many seconds what \
+                       it is of (0: never).",
                 ..OPTION
             },
         ],
@@ -221,32 +222,32 @@ pub const GROUPS: &[Group] = &[
                 value: "MODE",
                 words: &["prefer", "require", "off"],
                 meaning: "encrypt: prefer, require or off (prefer)",
-                text: "prefer: speak to each peer as it answers, encrypted or not; require: \
-                       encrypted only; off: never (prefer).",
+                text: "prefer: encrypted or not, as each peer takes it; require: encrypted only; \
+                       off: never (prefer).",
                 ..OPTION
             },
             Row {
                 short: "-4",
                 name: "--ipv4",
                 not_with: &["--ipv6"],
-                meaning: "use IPv4 alone",
-                text: "Use IPv4 alone.",
+                meaning: "use IPv4 only",
+                text: "Use IPv4 only.",
                 ..OPTION
             },
             Row {
                 short: "-6",
                 name: "--ipv6",
-                meaning: "use IPv6 alone",
-                text: "Use IPv6 alone.",
+                meaning: "use IPv6 only",
+                text: "Use IPv6 only.",
                 ..OPTION
             },
             Row {
                 name: "--interface",
                 not_with: &["--proxy"],
                 value: "NAME",
-                meaning: "use this interface, or this address, alone",
-                text: "Everything leaves by this interface, or from this address of the machine, \
-                       and peers come there alone.",
+                meaning: "use only this interface, or this address",
+                text: "Use only this interface, or this address of the machine: everything leaves \
+                       by it, and peers come only there.",
                 ..OPTION
             },
             Row {
@@ -274,9 +275,9 @@ pub const GROUPS: &[Group] = &[
                 name: "--dht-node",
                 value: "HOST:PORT",
                 repeatable: true,
-                meaning: "begin in the DHT there; repeatable",
-                text: "A node of the DHT to begin at, instead of those that everybody knows. May \
-                       be repeated.",
+                meaning: "enter the DHT there; repeatable",
+                text: "A node at which to enter the DHT, instead of the well-known ones. May be \
+                       repeated.",
                 ..OPTION
             },
             Row {
@@ -292,22 +293,22 @@ pub const GROUPS: &[Group] = &[
         rows: &[
             Row {
                 name: "--seed",
-                meaning: "stay and give to others until it is stopped",
-                text: "Stay and give to others until it is stopped.",
+                meaning: "keep running and upload until stopped",
+                text: "Keep running and upload to others until stopped.",
                 ..OPTION
             },
             Row {
                 name: "--seed-time",
                 value: "MINUTES",
-                meaning: "stay for so long once everything is there",
-                text: "Stay for so long once everything is there.",
+                meaning: "upload for so long after the download",
+                text: "Once everything is there, upload to others for so many minutes.",
                 ..OPTION
             },
             Row {
                 name: "--seed-ratio",
                 value: "X",
-                meaning: "stay until X times the size was sent",
-                text: "Stay until X times the torrent's size was sent.",
+                meaning: "upload until X times the size was sent",
+                text: "Once everything is there, upload until X times the torrent's size was sent.",
                 ..OPTION
             },
         ],
@@ -334,7 +335,8 @@ pub const GROUPS: &[Group] = &[
                 name: "--verify",
                 not_with: &["--check-only", "--stdout", "--output", "--save-torrent"],
                 meaning: "hash what is in DIR, and change nothing",
-                text: "Hash what is in DIR, tell of each file whether it is right, and change nothing.",
+                text: "Hash what is in DIR, tell of each file whether it is right, and change \
+                       nothing.",
                 ..OPTION
             },
             Row {
@@ -346,8 +348,8 @@ pub const GROUPS: &[Group] = &[
             },
             Row {
                 name: "--json",
-                meaning: "say it to programs: with one of these three",
-                text: "Say it to programs, as one JSON object: with one of these three.",
+                meaning: "print JSON, with one of these three",
+                text: "Print one JSON object for each torrent, with one of these three.",
                 ..OPTION
             },
         ],
@@ -358,37 +360,37 @@ pub const GROUPS: &[Group] = &[
             Row {
                 name: "--create",
                 value: "PATH",
-                meaning: "write TORRENT, which is of PATH",
-                text: "Write TORRENT, which is of the file or directory PATH, instead of downloading \
-                       it.",
+                meaning: "make a torrent of PATH, and write TORRENT",
+                text: "Make a torrent of the file or directory PATH, and write it to TORRENT (its \
+                       name and .torrent).",
                 ..OPTION
             },
             Row {
                 name: "--tracker",
                 value: "URL",
                 repeatable: true,
-                meaning: "name this tracker in it; repeatable",
-                text: "A tracker that it names. May be repeated, each is a tier of its own.",
+                meaning: "add this tracker; repeatable",
+                text: "Add this tracker. May be repeated, and clients try them in this order.",
                 ..OPTION
             },
             Row {
                 name: "--web-seed",
                 value: "URL",
                 repeatable: true,
-                meaning: "name this web server that has it; repeatable",
-                text: "A web server that has it (BEP 19), which it names. May be repeated.",
+                meaning: "add this mirror (web seed); repeatable",
+                text: "Add this mirror, a web server that has the files (BEP 19). May be repeated.",
                 ..OPTION
             },
             Row {
                 name: "--private",
-                meaning: "let peers come from its trackers alone",
-                text: "Peers may come from its trackers alone (BEP 27).",
+                meaning: "peers come only from its trackers",
+                text: "Peers come only from its trackers (BEP 27).",
                 ..OPTION
             },
             Row {
                 name: "--piece-length",
                 value: "SIZE",
-                meaning: "bytes of its pieces, 16K to 64M (by its size)",
+                meaning: "bytes of a piece, 16K to 64M (by its size)",
                 text: "Bytes of a piece, a power of two from 16K to 64M (so that there are 1,000 to \
                        2,000 pieces of 16K to 16M).",
                 ..OPTION
@@ -425,8 +427,8 @@ pub const GROUPS: &[Group] = &[
                 name: "--progress",
                 value: "STYLE",
                 words: &["auto", "plain", "json", "none"],
-                meaning: "how it shows how far it is (auto)",
-                text: "How it is shown how far it is: auto, plain lines, json, or none (auto).",
+                meaning: "how progress is shown (auto)",
+                text: "How progress is shown: auto, plain lines, json, or none (auto).",
                 ..OPTION
             },
             Row {

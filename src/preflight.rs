@@ -59,11 +59,16 @@ impl Preflight<'_> {
         }
         let why = match self.trackers.len() {
             _ if !self.reaches_peers => {
-                "peers are not reached through a proxy for HTTP; give a mirror with --mirror"
+                "an HTTP proxy reaches no peers; use a SOCKS5 proxy, or give a mirror with --mirror"
                     .to_owned()
             }
             0 => "the torrent names no tracker and no mirror; give a peer with --peer".to_owned(),
-            count => format!("of {} none can be reached", Count(count, "tracker")),
+            count => {
+                let trackers = Count(count, "tracker");
+                format!(
+                    "none of {trackers} answers; give a peer with --peer or a mirror with --mirror"
+                )
+            }
         };
         Some(Fatal::NobodyToAsk(why))
     }
@@ -103,19 +108,19 @@ impl Preflight<'_> {
             row("room", &format!("{} needed, {free} free{kept}", Bytes(ground.needed)))?;
             let (name, path) = self.longest();
             let most = ground.name_max;
-            row("names", &format!("{name} bytes of {most} at most, paths {path}"))?;
+            row("names", &format!("{name} bytes ({most} allowed), the longest path {path}"))?;
         }
         for Asked { tier, url, answer } in &self.trackers {
             let answer = match answer {
                 Answer::There(None) => "answers".to_owned(),
                 Answer::There(Some(swarm)) => {
                     let (seeders, leechers) = (swarm.seeders, swarm.leechers);
-                    format!("answers: {}, {}", Count(seeders, "seeder"), Count(leechers, "leecher"))
+                    format!("answers, {}, {}", Count(seeders, "seeder"), Count(leechers, "leecher"))
                 }
-                Answer::Failed(error) => format!("fails: {error}"),
-                Answer::Unused(why) => format!("not used: {why}"),
+                Answer::Failed(error) => format!("fails, {error}"),
+                Answer::Unused(why) => format!("not used, {why}"),
             };
-            row("tracker", &format!("{tier}: {} {answer}", shown(url)))?;
+            row("tracker", &format!("{} (tier {tier}): {answer}", shown(url)))?;
         }
         let others = [
             self.dht.then(|| "the DHT".to_owned()),
@@ -123,11 +128,14 @@ impl Preflight<'_> {
             (self.peers > 0).then(|| Count(self.peers, "peer").to_string()),
             Some(self.metainfo.mirrors.len())
                 .filter(|count| *count > 0)
-                .map(|count| Count(count, "web seed").to_string()),
+                .map(|count| Count(count, "mirror").to_string()),
         ];
         let others: Vec<String> = others.into_iter().flatten().collect();
         if !others.is_empty() {
-            row("other ways", &format!("{}, which were not tried", others.join(", ")))?;
+            row("other ways", &format!("{} (not tried)", others.join(", ")))?;
+        }
+        if self.ground.is_ok() && self.obstacle().is_none() {
+            row("result", "a download can begin")?;
         }
         Ok(())
     }
@@ -143,7 +151,7 @@ impl Preflight<'_> {
         let reserves = ground.and_then(|ground| match ground.kind.reserving {
             Reserving::Yes | Reserving::Copies => Some(true),
             Reserving::No => Some(false),
-            Reserving::Unknown => None,
+            Reserving::Mostly | Reserving::Unknown => None,
         });
         let object = json!({
             "name": self.metainfo.name,
@@ -194,8 +202,9 @@ fn tracker(asked: &Asked) -> Value {
 fn meaning(reserving: Reserving) -> &'static str {
     match reserving {
         Reserving::Yes => "room is reserved before a file is begun",
+        Reserving::Mostly => "room is reserved before a file is begun, but not on ext2 and ext3",
         Reserving::Copies => "room is reserved, but some more may be needed",
         Reserving::No => "room may not be reserved: it may run out in the middle",
-        Reserving::Unknown => "it is seen at the first file whether room can be reserved",
+        Reserving::Unknown => "whether room can be reserved is seen at the first file",
     }
 }

@@ -132,7 +132,11 @@ fn read(
         bytes.reserve_exact(usize::try_from(length + 1).unwrap_or(0));
     }
     let read = from.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if read as u64 > limit { Err(too_long(limit)) } else { Ok(bytes) }
+    match (read as u64 > limit, length) {
+        (false, _) => Ok(bytes),
+        (true, None) => Err(ceiling.endless()),
+        (true, Some(_)) => Err(too_long(limit)),
+    }
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub fn seconds(text: &str) -> Result<Option<Duration>, &'static str> {
 /// What it takes instead.
 pub fn amount(text: &str) -> Result<f64, String> {
     let amount = text.parse().ok().filter(|amount| (0.0..=SEED_AMOUNT_MAX).contains(amount));
-    amount.ok_or_else(|| format!("0 to {SEED_AMOUNT_MAX}"))
+    amount.ok_or_else(|| format!("a number from 0 to {SEED_AMOUNT_MAX}"))
 }
 
 /// Bytes of memory, typed like a size.
@@ -104,7 +104,7 @@ pub fn size(text: &str) -> Result<u64, &'static str> {
     };
     let number = digits.and_then(|digits| digits.parse::<u64>().ok());
     let bytes = number.and_then(|number| number.checked_mul(factor));
-    bytes.ok_or("a number with K, M or G behind it")
+    bytes.ok_or("a whole number of bytes, or one with K, M or G behind it")
 }
 
 /// A limit in bytes a second, typed like a size; 0 is none.
@@ -116,7 +116,7 @@ pub fn rate(text: &str) -> Result<Option<u64>, &'static str> {
         Ok(0) => Ok(None),
         Ok(rate) if rate >= RATE_MIN_BYTES_PER_S => Ok(Some(rate)),
         Ok(_) => Err("1K or more, or 0 for no limit"),
-        Err(_) => Err("a number, bytes a second, with K, M or G behind it"),
+        Err(_) => Err("a whole number of bytes a second, or one with K, M or G behind it"),
     }
 }
 
@@ -177,7 +177,7 @@ pub fn pattern(text: &str) -> Result<String, &'static str> {
 /// # Errors
 /// What it takes instead.
 pub fn output(text: &str) -> Result<(), &'static str> {
-    if text == "-" { Ok(()) } else { Err("- alone; DIR says where files go") }
+    if text == "-" { Ok(()) } else { Err("only - (standard output; --dir says where files go)") }
 }
 
 /// A mirror as it can be asked.
@@ -267,8 +267,8 @@ mod tests {
             ("1K", Ok(Some(1 << 10))),
             ("1023", Err("1K or more")),
             ("10g", Ok(Some(10 << 30))),
-            ("fast", Err("a number")),
-            ("1.5M", Err("a number")),
+            ("fast", Err("a whole number")),
+            ("1.5M", Err("a whole number")),
         ];
         for (text, expected) in cases {
             match (rate(text), expected) {

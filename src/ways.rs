@@ -51,19 +51,21 @@ impl Ways {
     /// It is no such thing, or not found.
     pub fn add_peer(&mut self, peer: &str) -> Result<(), Fatal> {
         if place(peer).is_err() {
-            return Err(Fatal::Usage(format!("a peer is HOST:PORT, not {peer}")));
+            return Err(Fatal::Usage(format!("{peer} is not HOST:PORT")));
         }
         match peer.parse() {
             Ok(address) => {
                 let address: SocketAddr = address;
                 if !self.route.allows(address.ip()) {
-                    warn!("the peer {peer} is left out: such addresses are not used");
+                    warn!(
+                        "the peer {peer} is not tried: -4, -6 or --interface excludes its address"
+                    );
                 }
                 self.peers.push(address);
             }
             // Whom we want to talk to is not to be asked of anybody but the proxy.
             Err(_) if self.route.proxy().is_some() => {
-                let why = format!("with --proxy a peer has an address, not a name: {peer}");
+                let why = format!("through a proxy a peer needs an address, not a name: {peer}");
                 return Err(Fatal::Usage(why));
             }
             Err(_) => {
@@ -104,8 +106,7 @@ fn route(arguments: &Arguments) -> Result<Route, Fatal> {
 /// A proxy, as it was typed. Its name is looked up here; whatever it leads to, by the proxy.
 fn proxy(said: &Said, route: &Route) -> Result<Proxy, Fatal> {
     let refused = || {
-        let why = "takes socks5://HOST:PORT or http://HOST:PORT, with NAME:PASSWORD@ before HOST if \
-                   they are wanted";
+        let why = "takes socks5://[NAME:PASSWORD@]HOST:PORT or http://HOST:PORT";
         Fatal::Usage(format!("{} {why}", said.by))
     };
     let url = &said.text;
@@ -131,13 +132,14 @@ fn proxy(said: &Said, route: &Route) -> Result<Proxy, Fatal> {
             }
             let servers: Vec<_> = servers.filter(|server| route.allows(server.ip())).collect();
             if servers.is_empty() {
-                let why = format!("the proxy {place} has none of the addresses that are used");
+                let why =
+                    format!("the proxy {place} has no address that -4, -6 or --interface allows");
                 return Err(Fatal::Usage(why));
             }
             Some(Socks { servers, login })
         }
         ProxyProtocol::Http | ProxyProtocol::Https => {
-            warn!("peers are not reached through a proxy for HTTP: only trackers and mirrors are");
+            warn!("an HTTP proxy reaches trackers and mirrors only; peers need a SOCKS5 proxy");
             None
         }
         _ => return Err(refused()),

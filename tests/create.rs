@@ -231,9 +231,9 @@ fn what_no_torrent_can_be_made_of_is_refused() {
         ("good", &shown(&path("good")), &[], 16, "there already"),
         ("good", &shown(&path("nowhere/new.torrent")), &[], 16, "No such file"),
         ("good", &new, &["--piece-length", "20K"], 28, "power of two"),
-        ("good", &new, &["--piece-length", "8K"], 28, "16.0 KiB"),
+        ("good", &new, &["--piece-length", "8K"], 28, "16K"),
         ("good", &new, &["--tracker", "tracker.example"], 28, "http://"),
-        ("good", &new, &["--seed"], 28, "--seed does not go with --create"),
+        ("good", &new, &["--seed"], 28, "--seed can't be used with --create"),
     ];
     for (from, to, options, status, why) in cases {
         let outcome = create(&path(from), Path::new(to), options);

@@ -105,9 +105,9 @@ fn bad_torrents() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "no string",
         ),
         (
-            "version 2 alone",
+            "version 2 torrent",
             b"d4:infod9:file treede12:meta versioni2eee".to_vec(),
-            "version 2 alone",
+            "version 2 torrent",
         ),
         ("negative length", one_file("i-1e", b"n", "i16384e"), "`length` is negative"),
         ("a length of a million digits", one_file(&digits, b"n", "i16384e"), "64 bits"),
@@ -233,7 +233,7 @@ fn a_source_that_never_ends_is_refused_as_too_large() {
     let scratch = Scratch::new("endless torrent");
     let out = scratch.join("out");
     for (file, status, why) in
-        [("/dev/zero", 26, "larger than 8.0 MiB"), ("/dev/null", 25, "unexpected end")]
+        [("/dev/zero", 26, "more than 8.0 MiB came"), ("/dev/null", 25, "unexpected end")]
     {
         let run = program::start(["--peer", "127.0.0.1:1", file, &shown(&out)]);
         let (outcome, most) = run.watch(LIMIT);

@@ -109,7 +109,7 @@ fn a_url_that_is_of_no_use_has_a_status_and_a_line() {
         (Fault::Redirects(6), 6, "bad redirect"),
         (raw("Content-Length: 99999999999"), 26, "larger than 64.0 MiB"),
         (raw("Content-Length: 40000000"), 28, "--max-memory"),
-        (Fault::Endless, 26, "larger than"),
+        (Fault::Endless, 26, "its length was not told"),
         (Fault::Cut(100), 6, "can't fetch"),
         (Fault::WrongBytes, 25, "not a torrent file: http://127.0.0.1:"),
     ];

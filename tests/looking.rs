@@ -555,10 +555,10 @@ fn trackers_are_asked_and_hear_nothing_of_us() {
         [(Some(true), &json!(7)), (Some(true), &none), (Some(false), &none), (Some(false), &none)];
     assert_eq!(trackers, expected);
     for part in [
-        "1: http://127.0.0.1:",
-        "answers: 7 seeders, 1 leecher\n",
-        "2: udp://127.0.0.1:",
-        "4: wss://127.0.0.1:1 not used",
+        "http://127.0.0.1:",
+        "(tier 1): answers, 7 seeders, 1 leecher\n",
+        "udp://127.0.0.1:",
+        "wss://127.0.0.1:1 (tier 4): not used",
         "48.0 KiB needed",
     ] {
         assert!(text.stdout.contains(part), "{part}: {text:#?}");
@@ -615,7 +615,10 @@ fn it_ends_as_a_download_would() {
     let case = Case::new(lonely().tracked_by(&dead).tracked_by(&broken.http_url()));
     let (text, object) = check(&case, &case.out, &[]);
     text.assert_status(6);
-    assert_eq!(text.stderr, "error: nobody to ask: of 2 trackers none can be reached\n");
+    assert_eq!(
+        text.stderr,
+        "error: nobody to ask: none of 2 trackers answers; give a peer with --peer or a mirror with --mirror\n"
+    );
     assert_eq!(object["trackers"][1]["error"], "HTTP status 502");
     for others in [&["--peer", "127.0.0.1:1"][..], &["--mirror", &web.url()]] {
         check(&case, &case.out, others).0.assert_status(0);
@@ -623,7 +626,10 @@ fn it_ends_as_a_download_would() {
     let options = ["--check-only", "--no-lsd", &shown(&case.file), &shown(&case.out)];
     let outcome = program::run(options, LIMIT);
     outcome.assert_status(0);
-    assert!(outcome.stdout.contains("the DHT, which were not tried"), "{outcome:#?}");
+    assert!(
+        outcome.stdout.contains("the DHT (not tried)\n  result      a download can begin\n"),
+        "{outcome:#?}"
+    );
 }
 
 #[test]

@@ -125,7 +125,8 @@ fn nobody_who_knows_is_an_error_in_time() {
     let unknowing = Peer::start(&case.torrent.payload, with(Metadata::Unknown));
     let outcome = case.run(&[&unknowing], &["--metadata-timeout", "1"]);
     outcome.assert_status(2);
-    let line = "error: the torrent is not known after 1 s: 1 peer known, none told it\n";
+    let line = "error: nobody told within 1 s what the link is of: 1 peer known, none told; \
+                try later, or give more --metadata-timeout\n";
     assert_eq!(outcome.stderr, line);
     assert!(!case.place().exists());
 }
@@ -134,7 +135,7 @@ fn nobody_who_knows_is_an_error_in_time() {
 fn links_that_name_nothing_are_refused() {
     let refused = [
         ("magnet:?dn=x", 26, "names no torrent"),
-        ("magnet:?xt=urn:btmh:1220aa", 26, "version 2 alone"),
+        ("magnet:?xt=urn:btmh:1220aa", 26, "version 2 torrent"),
         ("magnet:?xt=urn:btih:0123", 26, "neither 40 digits"),
         (
             "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567",

@@ -109,7 +109,7 @@ fn with_little_memory_there_are_fewer_peers_and_it_is_said() {
     let running = case.start(&peers.iter().collect::<Vec<_>>(), &["--max-memory", "10M"]);
     let (outcome, most) = watch(running);
     case.assert_complete(&outcome);
-    assert!(outcome.stderr.contains("--max-memory 10M is enough for "), "{outcome:#?}");
+    assert!(outcome.stderr.contains("--max-memory 10M allows only "), "{outcome:#?}");
     let connected = peers.iter().filter(|peer| peer.record().connections > 0).count();
     assert!((4..40).contains(&connected), "{connected}");
     assert!(most <= 8 * MIB, "{most}");

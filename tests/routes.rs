@@ -87,10 +87,10 @@ fn where_the_proxy_is_no_help_nothing_leaves() {
     let strict = Socks::start(Some(("me", "a secret")));
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let urls = [
-        (format!("socks5://{}", strict.address()), "wants a name and a password"),
+        (format!("socks5://{}", strict.address()), "wants a login"),
         (format!("socks5://me:wrong@{}", strict.address()), "not take the name or the password"),
         (format!("socks5://{closed}"), "not reached: Connection refused"),
-        (format!("http://{closed}"), "only trackers and mirrors are"),
+        (format!("http://{closed}"), "reaches trackers and mirrors only"),
     ];
     for (url, why) in urls {
         let outcome = case.run(&[&peer], &["--proxy", &url, "--timeout", "1"]);

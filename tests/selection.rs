@@ -277,8 +277,8 @@ fn what_a_run_has_of_the_torrent_it_gives() {
 fn what_the_torrent_does_not_have_is_refused_before_anything_is_done() {
     let case = Case::new(torrent("refused"));
     for (options, reason) in [
-        (["--select-file", "7"], "there is no file 7, the last one is 6"),
-        (["--select", "*.iso"], "no file of the torrent fits *.iso"),
+        (["--select-file", "7"], "there is no file 7, the last is 6; rusty_torrent --show"),
+        (["--select", "*.iso"], "no file matches *.iso; "),
     ] {
         let outcome = case.run(&[], &options);
         outcome.assert_status(28);

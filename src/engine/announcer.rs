@@ -219,7 +219,7 @@ impl Voice {
         request: &AnnounceRequest,
         patience: Patience,
     ) -> Result<AnnounceReply, TrackerError> {
-        debug!("{}: announcing, event {:?}", shown(url), request.event);
+        debug!("{}: announcing", shown(url));
         let result = match Scheme::of(url) {
             Some(Scheme::Http) => http::announce(url, request, &patience, &self.route),
             Some(Scheme::Udp) => self.udp.announce(url, request, &patience, &self.route),
@@ -228,16 +228,16 @@ impl Voice {
         match &result {
             Ok(reply) => {
                 info!(
-                    "{}: {}, next announce in {} s",
+                    "tracker {}: {}, next announce in {} s",
                     shown(url),
                     Count(reply.peers.len(), "peer"),
                     reply.interval.as_secs()
                 );
                 if let Some(warning) = &reply.warning {
-                    warn!("{}: {warning}", shown(url));
+                    warn!("tracker {} says: {warning}", shown(url));
                 }
             }
-            Err(error) => info!("{}: {error}", shown(url)),
+            Err(error) => info!("tracker {}: {error}", shown(url)),
         }
         result
     }

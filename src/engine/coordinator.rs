@@ -32,6 +32,8 @@ use crate::policy::rate::Rate;
 use crate::policy::swarm::Swarm;
 use crate::units::{Bytes, Count, PieceIndex, SessionId};
 
+/// What helps after most ends.
+const GO_ON: &str = "run the same command again to go on";
 const TICK: Duration = Duration::from_millis(TICK_MS as u64);
 const COMPLAINT: Duration = Duration::from_millis(COMPLAINT_MS as u64);
 const FINISH_TIMEOUT: Duration = Duration::from_millis(FINISH_TIMEOUT_MS as u64);
@@ -405,7 +407,7 @@ impl Coordinator<'_> {
                 } else if let Some(address) = self.met.get(&session)
                     && self.discovery.book.ban(address.ip())
                 {
-                    warn!("{address} sent wrong data and is banned");
+                    warn!("the peer {address} sent wrong data and is banned");
                 }
             }
             Event::Complete | Event::Delivered | Event::Finished | Event::Failed(_) => {}
@@ -494,7 +496,10 @@ impl Coordinator<'_> {
         match self.patience {
             Some(patience) if now >= verified.0 + patience => {
                 let seconds = patience.as_secs();
-                Err(Fatal::Stalled(format!("no new piece for {seconds} s: {}", self.blocker())))
+                Err(Fatal::Stalled(format!(
+                    "no new piece for {seconds} s: {}; {GO_ON}",
+                    self.blocker()
+                )))
             }
             _ => Ok(()),
         }
@@ -582,7 +587,7 @@ impl Coordinator<'_> {
     fn complain(&self) {
         let look = self.look();
         if look.sessions + look.mirrors == 0 {
-            warn!("no peers, trying on: {}", self.blocker());
+            warn!("no peers yet, still trying: {}", self.blocker());
         }
     }
 
@@ -610,7 +615,8 @@ impl Coordinator<'_> {
             (0, ..) => "no peers known".to_owned(),
             (known, 0, 0) => format!("0 of {} answered", Count(known, "peer")),
             (known, answered, 0) => {
-                format!("none of {} connected, {answered} were", Count(known, "peer"))
+                let known = Count(known, "known peer");
+                format!("none of {known} is connected, {answered} were before")
             }
             (_, _, sessions) => {
                 format!("{} connected, none sends what is missing", Count(sessions, "peer"))
@@ -625,7 +631,7 @@ impl Coordinator<'_> {
     fn stopped(&self) -> String {
         let had = self.look().had;
         let (had, total) = (Bytes(had), Bytes(self.total));
-        format!("stopped with {had} of {total} verified; run the same command again to go on")
+        format!("stopped with {had} of {total} verified; {GO_ON}")
     }
 
     fn record(&self, hurried: bool) {

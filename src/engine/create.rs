@@ -146,13 +146,13 @@ fn changed(path: PathBuf) -> Fatal {
 }
 
 fn refused(path: &Path, why: &str) -> Fatal {
-    Fatal::BadTorrent(format!("{}: {why}", path.display()))
+    Fatal::NoTorrentOf(format!("{}: {why}", path.display()))
 }
 
 /// The path as text, which names in a torrent are.
 fn text(path: &Path) -> Result<&str, Fatal> {
     path.to_str().ok_or_else(|| {
         let shown = Foreign::new(path.as_os_str().as_encoded_bytes());
-        Fatal::BadTorrent(format!("{shown}: the name is not UTF-8, give it one that is"))
+        Fatal::NoTorrentOf(format!("{shown}: the name is not UTF-8; rename it"))
     })
 }

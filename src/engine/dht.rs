@@ -190,7 +190,7 @@ impl Nodes {
                     let found = name.to_socket_addrs();
                     match &found {
                         Err(error) if again.is_none() && entry.typed.iter().any(|t| t == name) => {
-                            warn!("{name}, where the DHT was to be entered, is not found: {error}");
+                            warn!("--dht-node {name}: not found: {error}");
                         }
                         Err(error) => debug!("{name}, a node to begin at, is not found: {error}"),
                         Ok(_) => {}
@@ -318,7 +318,7 @@ impl Work {
             }
             let sockets = self.sides.iter().map(|side| &side.socket);
             if let Err(error) = wait_for_any(sockets, &self.bell.waker, next) {
-                warn!("the DHT is left: {error}");
+                warn!("going on without the DHT: {error}");
                 break;
             }
             self.sides.iter_mut().for_each(Side::hear);
@@ -357,7 +357,7 @@ impl Work {
         if let Some(keeper) = &self.keeper
             && let Err(error) = keeper.write(&nodes)
         {
-            warn!("the nodes of the DHT can't be kept: {error}");
+            warn!("the nodes of the DHT can't be written to the --dht-file: {error}");
         }
     }
 }

@@ -110,7 +110,7 @@ impl Discovery {
         }
         match Nodes::spawn(entry, self.announce.info_hash, port, &self.route, self.finder()) {
             Ok(nodes) => self.dht = Some(nodes),
-            Err(error) => warn!("peers are not looked for in the DHT: {error}"),
+            Err(error) => warn!("going on without the DHT: {error}"),
         }
     }
 
@@ -185,7 +185,7 @@ impl Discovery {
             let job = Job { tracker: due.tracker, url: due.url, request };
             if announcer.submit(job).is_err() {
                 // One announce a tier, and room for all of them: there is no thread left.
-                warn!("no thread to announce with");
+                warn!("trackers are not asked any more: no thread is left");
                 return;
             }
         }

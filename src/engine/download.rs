@@ -321,7 +321,7 @@ fn start<'a>(
         debug!("the signal of a failed store can't be caught: {error}");
     }
     let (missing_pieces, total) = (swarm.picker.left(), swarm.selected_bytes());
-    let then = options.seeding.map_or("leaves".to_owned(), |plan| format!("seeds {plan}"));
+    let then = options.seeding.map_or("exits".to_owned(), |plan| format!("seeds {plan}"));
     info!("{} to fetch; then it {then}", Count(missing_pieces, "piece"));
 
     let mirrors = if missing_pieces > 0 { plan.mirrors.min(MIRROR_WORKERS_MAX) } else { 0 };
@@ -458,7 +458,10 @@ fn wakers(wanted: usize, spare: usize) -> Result<Vec<Waker>, Fatal> {
             Err(error) => {
                 let peers = (wakers.len().saturating_sub(spare) / 2).max(1);
                 if peers < wanted {
-                    warn!("no more than {} at a time: {error}", Count(peers, "peer"));
+                    warn!(
+                        "no more than {} at a time, see ulimit -n: {error}",
+                        Count(peers, "peer")
+                    );
                 }
                 wakers.truncate(peers);
                 break;

@@ -99,8 +99,14 @@ pub fn fetch(
 ) -> Result<Vec<u8>, Fatal> {
     if outside.is_empty() {
         let why = match outside.greeter.route.leads_to_peers() {
-            true => "the link names no tracker and no peer; give a peer with --peer",
-            false => "peers, who know what a link is of, are not reached through a proxy for HTTP",
+            true => {
+                "the link names no tracker and no peer; put all of it in quotes, leave out --no-dht, \
+                 or give a peer with --peer"
+            }
+            false => {
+                "a magnet link needs peers, which an HTTP proxy can't reach; use a SOCKS5 proxy, or \
+                 the .torrent file"
+            }
         };
         return Err(Fatal::NobodyToAsk(why.to_owned()));
     }
@@ -194,7 +200,10 @@ impl Inquiries {
             }
             if now >= next_complaint {
                 next_complaint = now + COMPLAINT;
-                warn!("the torrent is not known yet, trying on: {}", blocker(outside));
+                warn!(
+                    "nobody has told yet what the link is of, still trying: {}",
+                    blocker(outside)
+                );
             }
             let wake = next_tick.saturating_duration_since(now);
             select! {
@@ -264,7 +273,8 @@ impl Inquiries {
         }
         match self.effort.patience {
             Some(patience) if now >= self.began + patience => Err(Fatal::Stalled(format!(
-                "the torrent is not known after {} s: {}",
+                "nobody told within {} s what the link is of: {}; try later, or give more \
+                 --metadata-timeout",
                 patience.as_secs(),
                 blocker(outside)
             ))),
@@ -277,7 +287,7 @@ impl Inquiries {
         self.out.remove(&address);
         let book = &mut outside.discovery.book;
         if *end == SessionEnd::Banned && book.ban(address.ip()) {
-            warn!("{address} lied about the torrent and is banned");
+            warn!("the peer {address} lied about the torrent and is banned");
         }
         book.on_end(address, end, (answered, brought), self.out.is_empty(), Instant::now());
     }
@@ -307,7 +317,7 @@ fn blocker(outside: &Outside) -> String {
     let trackers = outside.discovery.tiers.summary();
     let peers = match book.known() {
         0 => "no peers known".to_owned(),
-        known => format!("{} known, none told it", Count(known, "peer")),
+        known => format!("{} known, none told", Count(known, "peer")),
     };
     if trackers.is_empty() { peers } else { format!("{trackers}; {peers}") }
 }

@@ -161,7 +161,7 @@ fn usable(tiers: &[Vec<String>], route: &Route) -> Vec<Vec<String>> {
     let is_usable = |url: &&String| {
         let asked = route.proxy().is_none() || Scheme::of(url) != Some(Scheme::Udp);
         if !asked {
-            warn!("{}: not asked, UDP does not go through a proxy", shown(url));
+            warn!("tracker {}: not asked, UDP does not go through a proxy", shown(url));
         }
         asked
     };
@@ -183,7 +183,7 @@ fn listen(ports: &[u16], route: &Route, report: &Sender<Event>) -> Option<Listen
             Some(listener)
         }
         Err(error) => {
-            warn!("nobody can connect to us, no port can be had: {error}");
+            warn!("nobody can connect to us: no port is free to listen on: {error}");
             None
         }
     }

@@ -34,7 +34,9 @@ pub fn spawn(
             Err(error) if thread == 0 => return Err(error),
             Err(error) => {
                 let peers = Count(thread, "peer");
-                log::warn!("no more than {peers} at a time, there are no more threads: {error}");
+                log::warn!(
+                    "no more than {peers} at a time, see ulimit -u: no more threads: {error}"
+                );
                 return Ok(thread);
             }
         }

@@ -150,7 +150,8 @@ impl Desk {
             Ok(()) => debug!("{} recorded", Count(self.record.pieces.count(), "piece")),
             Err(error) => {
                 let path = self.file.path();
-                warn!("{}: the resume record can't be saved: {error}", path.display());
+                let path = path.display();
+                warn!("{path} can't be saved: {error}; after a kill files would be hashed again");
             }
         }
     }

@@ -24,19 +24,20 @@ use crate::system::route::Route;
 use crate::text::Foreign;
 
 /// Fetches the torrent file at `url`. `room` says how many bytes it may have, of the length that the
-/// server tells.
+/// server tells; `endless` is the error if it tells none and there are more.
 ///
 /// # Errors
-/// It can't be had, `room`'s, or [`Fatal::Stopped`] after a signal. No secret of the URL is told.
+/// It can't be had, `room`'s, `endless`, or [`Fatal::Stopped`] after a signal. No secret of the URL is told.
 pub fn fetch(
     url: &str,
     route: &Arc<Route>,
     room: impl Fn(Option<u64>) -> Result<u64, Fatal> + Send + 'static,
+    endless: Fatal,
     signals: &Receiver<()>,
 ) -> Result<Vec<u8>, Fatal> {
     let (done, fetched) = bounded(1);
     let (url, route) = (url.to_owned(), Arc::clone(route));
-    let work = move || drop(done.send(get(&url, &route, room)));
+    let work = move || drop(done.send(get(&url, &route, room, endless)));
     let builder = thread::Builder::new().name("retrieval".into());
     let started = builder.stack_size(ANNOUNCER_STACK_BYTES).spawn(work);
     started.map_err(|error| Fatal::System("start a thread", error))?;
@@ -53,19 +54,20 @@ fn get(
     url: &str,
     route: &Arc<Route>,
     room: impl Fn(Option<u64>) -> Result<u64, Fatal>,
+    endless: Fatal,
 ) -> Result<Vec<u8>, Fatal> {
-    let failed = |error: ureq::Error| failed(url, error.into());
+    let failed = |error: ureq::Error| failed(url, &error.into());
     let mut escaped = String::new();
     // What stands behind it is for browsers.
     escape_what_no_url_holds(url.split('#').next().unwrap_or_default(), &mut escaped);
-    let bad = |_| self::failed(url, TrackerError::BadUrl);
+    let bad = |_| self::failed(url, &TrackerError::BadUrl);
     let uri = Uri::try_from(escaped).map_err(bad)?;
     let config = config(route, &uri);
     let agent = agent::agent(config, Hops::new(route), route);
     let mut response = agent.get(uri).call().map_err(failed)?;
     if response.status() != 200 {
         let status = TrackerError::HttpStatus(response.status().as_u16());
-        return Err(self::failed(url, status));
+        return Err(self::failed(url, &status));
     }
     let length = response.body().content_length();
     let limit = room(length)?;
@@ -75,13 +77,7 @@ fn get(
     }
     let read = response.body_mut().as_reader().take(limit + 1).read_to_end(&mut bytes);
     read.map_err(|error| failed(error.into()))?;
-    if bytes.len() as u64 > limit {
-        // A server that tells no length, or another one than that.
-        return Err(room(Some(u64::MAX))
-            .err()
-            .unwrap_or_else(|| self::failed(url, TrackerError::TooLarge)));
-    }
-    Ok(bytes)
+    if bytes.len() as u64 > limit { Err(endless) } else { Ok(bytes) }
 }
 
 fn config(route: &Arc<Route>, uri: &Uri) -> Config {
@@ -110,14 +106,15 @@ fn config(route: &Arc<Route>, uri: &Uri) -> Config {
 }
 
 /// The error of a URL: its host has no address, its server can't be spoken to, or has no such file.
-fn failed(url: &str, error: TrackerError) -> Fatal {
+fn failed(url: &str, error: &TrackerError) -> Fatal {
     match error {
         TrackerError::Resolve => {
             let host = Foreign::new(host_and_port(url)).to_string();
             Fatal::NameResolution(host, io::Error::other("not found"))
         }
         TrackerError::HttpStatus(_) | TrackerError::BadUrl | TrackerError::NoTls => {
-            Fatal::ReadTorrent(shown(url).into(), io::Error::other(error))
+            let what = format!("{error}; is the URL right?");
+            Fatal::ReadTorrent(shown(url).into(), io::Error::other(what))
         }
         _ => Fatal::FetchTorrent(shown(url), error.to_string()),
     }

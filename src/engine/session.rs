@@ -188,7 +188,7 @@ pub fn run(shared: &Shared, waker: &Waker, session: SessionId, visit: Visit) -> 
             let end = talk.talk();
             ended.brought = talk.brought;
             if let Some(client) = talk.conversation.client() {
-                debug!("{address}: was {}", Foreign::new(client));
+                debug!("{address}: its client was {}", Foreign::new(client));
             }
             end
         }

@@ -69,7 +69,7 @@ impl Selection {
             let chosen = files.get_mut(range.clone());
             let Some(chosen) = chosen else {
                 let last = range.end().saturating_add(1);
-                return Err(format!("there is no file {last}, the last one is {count}"));
+                return Err(format!("there is no file {last}, the last is {count}"));
             };
             chosen.fill(true);
         }
@@ -81,12 +81,12 @@ impl Selection {
                 }
             }
             if !fits {
-                return Err(format!("no file of the torrent fits {pattern}"));
+                return Err(format!("no file matches {pattern}"));
             }
         }
         let mut data = files.iter().zip(&metainfo.files).filter(|(_, file)| file.is_data());
         if data.clone().all(|(chosen, _)| !chosen) {
-            return Err("what was selected is padding, there is nothing to fetch".to_owned());
+            return Err("only padding was selected, there is nothing to fetch".to_owned());
         }
         Ok(data.any(|(chosen, _)| !chosen).then_some(Self { files }))
     }
@@ -233,10 +233,10 @@ mod tests {
             assert_eq!(chosen(&all, &metainfo), Ok(None), "{all:?}");
         }
         for (wish, reason) in [
-            (by_number("5"), "there is no file 5, the last one is 4"),
+            (by_number("5"), "there is no file 5, the last is 4"),
             (by_number("4-6"), "there is no file 6"),
-            (by_pattern(&["t"]), "fits t"),
-            (by_pattern(&["s 1/b"]), "fits s 1/b"),
+            (by_pattern(&["t"]), "matches t"),
+            (by_pattern(&["s 1/b"]), "matches s 1/b"),
         ] {
             assert!(chosen(&wish, &metainfo).unwrap_err().contains(reason), "{wish:?}");
         }

@@ -8,7 +8,7 @@ use crate::limits::{
     PIECES_DEFAULT_MAX,
 };
 use crate::protocol::bencode::Item;
-use crate::units::{Bytes, InfoHash};
+use crate::units::InfoHash;
 
 /// What a torrent is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,14 +108,13 @@ pub fn default_piece_length(total: u64) -> u32 {
 /// Bytes of a piece as others take them, too.
 ///
 /// # Errors
-/// A sentence that says which lengths there may be.
+/// Which lengths there may be, as they are typed.
 pub fn check_piece_length(bytes: u64) -> Result<u32, String> {
     let (least, most) = (PIECE_LENGTH_MADE_MIN_BYTES, PIECE_LENGTH_MADE_MAX_BYTES);
     let length = u32::try_from(bytes).ok().filter(|length| (least..=most).contains(length));
-    length.filter(|length| length.is_power_of_two()).ok_or_else(|| {
-        let (least, most) = (Bytes(u64::from(least)), Bytes(u64::from(most)));
-        format!("a piece has a power of two of bytes, from {least} to {most}")
-    })
+    length
+        .filter(|length| length.is_power_of_two())
+        .ok_or_else(|| format!("a power of two from {}K to {}M", least >> 10, most >> 20))
 }
 
 #[cfg(test)]

@@ -83,11 +83,15 @@ impl Magnet {
         magnet.info_hash = match (hash, is_v2) {
             (Some(hash), _) => hash,
             (None, true) => {
-                return Err("it names a torrent of version 2 alone (urn:btmh, BEP 52); \
-                    only version 1 and hybrid torrents can be downloaded"
+                return Err("it names a version 2 torrent (urn:btmh, BEP 52), which can't be \
+                    downloaded; look for a version 1 or hybrid one"
                     .into());
             }
-            (None, false) => return Err("it names no torrent: xt=urn:btih:… is missing".into()),
+            (None, false) => {
+                return Err("it names no torrent: xt=urn:btih:… is missing; \
+                    put the whole link in quotes"
+                    .into());
+            }
         };
         Ok(magnet)
     }
@@ -234,7 +238,7 @@ mod tests {
             ("magnet:?xt=urn:btih:0123456789abcdef0123456789ABCDEF0123456g", "neither 40"),
             ("magnet:?xt=urn:btih:AERUKZ4JVPG66AJDIVTYTK6N54ASGRL1", "neither 40"),
             ("magnet:?xt=urn:btih:ééééééééééééééééé", "neither 40"),
-            ("magnet:?xt=urn:btmh:1220abcd", "version 2 alone"),
+            ("magnet:?xt=urn:btmh:1220abcd", "version 2 torrent"),
             ("magnet:xt=urn:btih:0123456789abcdef0123456789ABCDEF01234567", "begin with magnet:?"),
             ("http://magnet:?", "begin with magnet:?"),
             ("é", "begin with magnet:?"),

@@ -358,8 +358,8 @@ impl Metainfo {
 fn read_hashes(info: Value<'_>) -> Result<&[[u8; 20]], String> {
     let Some(pieces) = info.get("pieces") else {
         if info.get("file tree").is_some() || info.get("meta version").is_some() {
-            return Err("it is of version 2 alone (BEP 52); \
-                only version 1 and hybrid torrents can be downloaded"
+            return Err("it is a version 2 torrent (BEP 52), which can't be downloaded; \
+                look for a version 1 or hybrid one"
                 .into());
         }
         return Err("`pieces` is missing".into());
@@ -899,10 +899,10 @@ mod tests {
             assert_refused(&torrent(with(single(), &[(key, item)])), why);
         }
         let v2 = [("pieces", None), ("meta version", Some(2.into()))];
-        assert_refused(&torrent(with(single(), &v2)), "version 2 alone");
+        assert_refused(&torrent(with(single(), &v2)), "version 2 torrent");
         let v2 =
             [("pieces", None), ("length", None), ("file tree", Some(Item::dict([("a", empty())])))];
-        assert_refused(&torrent(with(single(), &v2)), "version 2 alone");
+        assert_refused(&torrent(with(single(), &v2)), "version 2 torrent");
         let files_of_odd_type = with(single(), &[("length", None), ("files", Some(1.into()))]);
         assert_refused(&torrent(files_of_odd_type), "`files` is no list");
     }

@@ -45,7 +45,7 @@ pub fn choice(answer: [u8; CHOICE_LENGTH]) -> Result<Choice, &'static str> {
     match answer {
         [VERSION, NO_LOGIN] => Ok(Choice::Nothing),
         [VERSION, LOGIN] => Ok(Choice::Login),
-        [VERSION, _] => Err("the proxy wants a name and a password, or others than we have"),
+        [VERSION, _] => Err("the proxy wants a login, or a kind of login that we don't have"),
         _ => Err("the proxy does not speak SOCKS5"),
     }
 }
@@ -111,7 +111,7 @@ pub fn reply(answer: [u8; REPLY_LENGTH]) -> Result<usize, &'static str> {
         IPV4 => Ok(3 + 2),
         IPV6 => Ok(15 + 2),
         NAME => Ok(usize::from(first) + 2),
-        _ => Err("the proxy says where it is in no way that we know"),
+        _ => Err("the proxy's answer can't be understood"),
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
     fn answers_are_understood_or_refused() {
         assert_eq!(choice([5, 0]), Ok(Choice::Nothing));
         assert_eq!(choice([5, 2]), Ok(Choice::Login));
-        assert!(choice([5, 255]).unwrap_err().contains("password"));
+        assert!(choice([5, 255]).unwrap_err().contains("login"));
         assert!(choice(*b"HT").unwrap_err().contains("SOCKS5"));
         assert!(is_let_in([1, 0]).is_ok() && is_let_in([1, 1]).is_err());
         let cases = [

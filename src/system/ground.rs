@@ -18,6 +18,8 @@ use crate::error::Fatal;
 pub enum Reserving {
     /// It reserves it.
     Yes,
+    /// It reserves it, but older ones that have the same number can't.
+    Mostly,
     /// It reserves it, but writes to a new place each time: some more may be needed.
     Copies,
     /// It can't, or not everywhere: a disk that gets full is an error in the middle.
@@ -39,7 +41,7 @@ pub struct Kind {
 
 /// By the number that statfs(2) tells.
 const KINDS: [(u64, &str, Reserving); 16] = [
-    (0xef53, "ext2, ext3 or ext4", Reserving::Yes),
+    (0xef53, "ext2, ext3 or ext4", Reserving::Mostly),
     (0x5846_5342, "xfs", Reserving::Yes),
     (0xf2f5_2010, "f2fs", Reserving::Yes),
     (0x0102_1994, "tmpfs", Reserving::Yes),
@@ -185,7 +187,7 @@ mod tests {
 
     #[test]
     fn kinds_are_known_by_their_numbers() {
-        assert_eq!(Kind::of(0xef53).reserving, Reserving::Yes);
+        assert_eq!(Kind::of(0xef53).reserving, Reserving::Mostly);
         assert_eq!(Kind::of(0x9123_683e).reserving, Reserving::Copies);
         assert_eq!(Kind::of(VFAT).file_max, Some(u64::from(u32::MAX)));
         let unknown = Kind { name: "", reserving: Reserving::Unknown, file_max: None };

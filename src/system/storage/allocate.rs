@@ -113,7 +113,8 @@ pub(super) fn cut(
     found: u64,
 ) -> Result<(), Fatal> {
     let path = directory.path_of(&output.path);
-    log::warn!("{}: cut from {found} to {} bytes", path.display(), output.length);
+    let (shown, length) = (path.display(), output.length);
+    log::warn!("{shown}: cut from {found} to {length} bytes, it was longer than the torrent says");
     file.set_len(output.length).map_err(|error| Fatal::CreateFile(path, error))
 }
 
