@@ -317,9 +317,6 @@ pub fn parse(
         let why = "stays at the first of several torrents: say --seed-time or --seed-ratio";
         return Err(Fatal::Usage(format!("{} {why}", seed_by.unwrap_or_default())));
     }
-    if torrents.len() > 1 && arguments.on_complete.is_some() && task == Task::Download {
-        return Err(Fatal::Usage("--on-complete takes one torrent".to_owned()));
-    }
     if torrents.len() > 1 && arguments.stdout {
         return Err(Fatal::Usage(format!("{} takes one torrent", stdout_by.unwrap_or_default())));
     }

@@ -192,11 +192,11 @@ impl<'a> Run<'a> {
 
     /// Gets the command ready, shuts itself in, and begins to hear signals, the first time.
     fn begin(&mut self) -> Result<Receiver<()>, Fatal> {
+        let command = self.arguments.on_complete.as_ref().filter(|_| self.caught.is_some());
+        if let Some(command) = command.filter(|_| self.arguments.task == Task::Download) {
+            self.viewer.keep(Hook::prepare(command, &self.arguments.dir)?);
+        }
         if let Some(caught) = self.caught.take() {
-            let command = self.arguments.on_complete.as_ref();
-            if let Some(command) = command.filter(|_| self.arguments.task == Task::Download) {
-                self.viewer.keep(Hook::prepare(command, &self.arguments.dir)?);
-            }
             self.heard = Some(begin(self.arguments, caught)?);
         }
         let heard = self.heard.as_ref().map(|heard| heard.first.clone());
@@ -234,7 +234,7 @@ fn fetch_all(mut run: Run<'_>) -> Status {
         waiting -= opened.as_ref().map_or(0, Opened::taken);
         run.ceiling = ceiling.beside(waiting);
         if number > 0 {
-            run.viewer = Viewer::new(arguments, screen);
+            run.viewer = run.viewer.next(arguments, screen);
         }
         let done = opened.and_then(|opened| fetch_named(&mut run, *named, opened));
         screen.clear();

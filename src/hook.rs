@@ -1,45 +1,49 @@
 //! Owns the command that is run when everything is there.
 //!
 //! Once the process has shut itself in it can execute nothing. So a shell is started before that. It
-//! waits to be told what the command is to know, line by line, and becomes the command then. When
-//! the run ends otherwise, or is killed, what it reads ends without the last, empty line, and it ends
-//! as well.
+//! waits to be told what the command is to know of a torrent, line by line, runs the command, says how
+//! it ended, and waits for the next torrent. When the run ends, or is killed, what it reads ends
+//! without the last, empty line, and it ends as well.
 
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded, never, select};
-use log::{debug, info};
+use log::{debug, info, warn};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::Fatal;
-use crate::limits::{HOOK_NAMES_MAX_BYTES, HOOK_STACK_BYTES};
+use crate::limits::{HOOK_ANSWER_MAX_BYTES, HOOK_NAMES_MAX_BYTES, HOOK_STACK_BYTES};
 
 const SHELL: &str = "/bin/sh";
-/// Names may have anything in them but line ends; nothing of them is ever taken for a command.
+/// Names may have anything in them but line ends; nothing of them is ever taken for a command. It
+/// answers twice for each torrent: an empty line when a signal would reach the command, and its status.
+/// A signal does not end the shell itself, so that a command may take its time to end.
 const WAIT: &str = r#"
-IFS= read -r RT_INFO_HASH && IFS= read -r RT_NAME && IFS= read -r RT_DOWNLOADED &&
-IFS= read -r RT_FILE_COUNT || exit 1
-RT_FILES=
-while IFS= read -r path; do
-    if [ -n "$path" ]; then
+export RT_INFO_HASH RT_NAME RT_DOWNLOADED RT_FILE_COUNT RT_FILES
+trap : TERM
+while IFS= read -r RT_INFO_HASH && IFS= read -r RT_NAME && IFS= read -r RT_DOWNLOADED &&
+    IFS= read -r RT_FILE_COUNT && IFS= read -r path
+do
+    RT_FILES=
+    while [ -n "$path" ]; do
         RT_FILES=$RT_FILES$path'
 '
-    else
-        export RT_INFO_HASH RT_NAME RT_DOWNLOADED RT_FILE_COUNT RT_FILES
-        exec /bin/sh -c "$1" sh </dev/null
-    fi
+        IFS= read -r path || exit 1
+    done
+    (echo; exec /bin/sh -c "$1" sh </dev/null >&2)
+    echo "$?"
 done
-exit 1
 "#;
 
 /// A command that waits for its time. It ends, unrun, when it is dropped.
 pub struct Hook {
-    child: Child,
+    shell: Child,
+    /// What it says, as long as it can be believed.
+    answers: Option<BufReader<ChildStdout>>,
 }
 
 /// What the command is told besides the directory.
@@ -66,15 +70,15 @@ impl Hook {
             }
             _ => Fatal::System("start the shell of --on-complete", error),
         };
-        // Standard output has results in it, and nothing else.
-        let out = io::stderr().as_fd().try_clone_to_owned().map_err(refused)?;
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let mut shell = Command::new(SHELL);
         shell.args(["-c", WAIT, "sh"]).arg(command);
         shell.env("RT_DIR", dir).env("RT_STATUS", "0");
         // In a group of its own it can be ended with all that it starts.
-        shell.process_group(0).stdin(Stdio::piped()).stdout(out);
-        Ok(Self { child: shell.spawn().map_err(refused)? })
+        shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = shell.spawn().map_err(refused)?;
+        let answers = shell.stdout.take().map(BufReader::new);
+        Ok(Self { shell, answers })
     }
 
     /// Runs it: it is told these things, and as many of the paths, which are below the directory, as
@@ -82,17 +86,65 @@ impl Hook {
     pub fn run<'a>(mut self, told: &Told<'_>, paths: impl Iterator<Item = &'a Path>) -> Running {
         let lines = lines(told, paths);
         // One that has ended is found out below.
-        let told = self.child.stdin.take().map(|mut pipe| pipe.write_all(lines.as_bytes()));
+        let told = self.shell.stdin.as_mut().map(|pipe| pipe.write_all(lines.as_bytes()));
         debug!("the command is told of {} bytes: {told:?}", lines.len());
         Running(self)
+    }
+
+    /// What the shell says next, a line without its end. Nothing, if it is gone or says too much.
+    fn answer(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let answers = self.answers.as_mut()?;
+        answers.take(HOOK_ANSWER_MAX_BYTES).read_line(&mut line).ok()?;
+        line.strip_suffix('\n').map(str::to_owned)
+    }
+
+    /// What the shell says next. Until then a signal for us is passed on to all that it started.
+    fn answer_or_signal(&mut self, mut signals: Receiver<()>) -> Option<String> {
+        let group = i32::try_from(self.shell.id()).ok().and_then(Pid::from_raw);
+        let answer = thread::scope(|scope| {
+            let (answered, answer) = bounded(1);
+            let hook = &mut *self;
+            let wait = move || {
+                let _heard = answered.send(hook.answer());
+            };
+            let waiting = thread::Builder::new().name("hook".into()).stack_size(HOOK_STACK_BYTES);
+            waiting.spawn_scoped(scope, wait)?;
+            loop {
+                select! {
+                    recv(answer) -> answer => return Ok(answer.unwrap_or_default()),
+                    recv(signals) -> signal => match (signal, group) {
+                        (Ok(()), Some(group)) => {
+                            info!("the command of --on-complete is asked to end");
+                            let _gone = kill_process_group(group, Signal::TERM);
+                        }
+                        _ => signals = never(),
+                    }
+                }
+            }
+        });
+        answer.unwrap_or_else(|error: io::Error| {
+            warn!("no signal is passed on to the command: can't start a thread: {error}");
+            self.answer()
+        })
+    }
+
+    /// The shell is of no use any more. Waits for its end.
+    fn lost(&mut self) -> io::Error {
+        self.answers = None;
+        drop(self.shell.stdin.take());
+        match self.shell.wait() {
+            Ok(status) => io::Error::other(format!("its shell has ended, {status}")),
+            Err(error) => error,
+        }
     }
 }
 
 impl Drop for Hook {
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
+        drop(self.shell.stdin.take());
         // It has nothing to do but to end.
-        let _reaped = self.child.wait();
+        let _reaped = self.shell.wait();
     }
 }
 
@@ -117,36 +169,27 @@ fn lines<'a>(told: &Told<'_>, paths: impl Iterator<Item = &'a Path>) -> String {
 pub struct Running(Hook);
 
 impl Running {
-    /// Waits for its end. A signal for us is passed on to it.
+    /// Waits for its end. A signal for us is passed on to it. It can be run again, for another torrent.
     ///
     /// # Errors
     /// It failed.
-    pub fn wait(self, signals: &Receiver<()>) -> Result<(), Fatal> {
+    pub fn wait(self, signals: &Receiver<()>) -> (Hook, Result<(), Fatal>) {
         let Self(mut hook) = self;
-        let mut signals = signals.clone();
-        let group = i32::try_from(hook.child.id()).ok().and_then(Pid::from_raw);
-        let (ended, end) = bounded(1);
-        let wait = move || {
-            let _heard = ended.send(hook.child.wait());
-        };
-        let waiting = thread::Builder::new().name("hook".into()).stack_size(HOOK_STACK_BYTES);
-        waiting.spawn(wait).map_err(|error| Fatal::System("start a thread", error))?;
-        loop {
-            select! {
-                recv(end) -> end => {
-                    let end = end.unwrap_or_else(|_| Err(io::Error::other("a thread died")));
-                    return judge(end);
-                }
-                recv(signals) -> signal => match (signal, group) {
-                    (Ok(()), Some(group)) => {
-                        info!("the command of --on-complete is asked to end");
-                        let _gone = kill_process_group(group, Signal::TERM);
-                    }
-                    _ => signals = never(),
-                }
-            }
-        }
+        // Before it has begun a signal would be lost.
+        let begun = hook.answer().is_some_and(|line| line.is_empty());
+        let answer = if begun { hook.answer_or_signal(signals.clone()) } else { None };
+        let end = answer.as_deref().and_then(status_of).ok_or_else(|| hook.lost());
+        (hook, judge(end))
     }
+}
+
+/// What a shell's `$?` stands for. More than 128 is a signal, as far as there are any (sh(1)).
+fn status_of(answer: &str) -> Option<ExitStatus> {
+    let code = answer.parse::<u8>().ok()?;
+    Some(ExitStatus::from_raw(match code {
+        129..=192 => i32::from(code - 128),
+        _ => i32::from(code) << 8,
+    }))
 }
 
 fn judge(end: io::Result<ExitStatus>) -> Result<(), Fatal> {
@@ -176,6 +219,21 @@ mod tests {
         let many = lines(&told, (0..10_000).map(|_| Path::new(&long)));
         assert!(many.len() <= HOOK_NAMES_MAX_BYTES + 20);
         assert!(many.ends_with(&format!("\n{long}\n\n")));
+    }
+
+    #[test]
+    fn what_a_shell_says_is_a_status_or_nothing() {
+        let said =
+            |answer: String| status_of(&answer).map(|status| (status.code(), status.signal()));
+        for code in [0, 1, 126, 127, 128, 193, 255] {
+            assert_eq!(said(code.to_string()), Some((Some(code), None)));
+        }
+        for signal in [1, 9, 15, 64] {
+            assert_eq!(said((128 + signal).to_string()), Some((None, Some(signal))));
+        }
+        for nothing in ["", "256", "-1", " 0", "0 ", "0\n", "ok"] {
+            assert_eq!(said(nothing.to_owned()), None, "{nothing}");
+        }
     }
 
     #[test]

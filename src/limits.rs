@@ -710,5 +710,7 @@ pub const LINES_A_MAP_ROW_MIN: usize = 6;
 /// Bytes of the names that the command of `--on-complete` is told: with everything else it is told
 /// they fit into a pipe, so that nobody waits for it to be read.
 pub const HOOK_NAMES_MAX_BYTES: usize = 48 << 10;
+/// Bytes of a line in which a shell says how that command ended: 255, and its end.
+pub const HOOK_ANSWER_MAX_BYTES: u64 = 4;
 /// Stack of the thread that waits for that command.
 pub const HOOK_STACK_BYTES: usize = 32 << 10;

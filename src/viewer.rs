@@ -73,6 +73,12 @@ impl Viewer {
         }
     }
 
+    /// Who looks on at the next torrent. The command goes on to it.
+    pub fn next(&mut self, arguments: &Arguments, screen: &Screen) -> Self {
+        let command = std::mem::replace(&mut self.command, Command::None);
+        Self { command, ..Self::new(arguments, screen) }
+    }
+
     /// The command that is to be run when everything is there.
     pub fn keep(&mut self, hook: Hook) {
         self.command = Command::Waits(hook);
@@ -105,16 +111,21 @@ impl Viewer {
         self.complete(report.downloaded);
     }
 
-    /// Waits for the command if it is running. One that waits ends.
+    /// Waits for the command if it is running.
     ///
     /// # Errors
     /// It failed.
     pub fn wait(&mut self, signals: &Receiver<()>) -> Result<(), Fatal> {
         self.screen.clear();
-        match std::mem::replace(&mut self.command, Command::None) {
-            Command::Runs(running) => running.wait(signals),
-            Command::None | Command::Waits(_) => Ok(()),
-        }
+        let (command, done) = match std::mem::replace(&mut self.command, Command::None) {
+            Command::Runs(running) => {
+                let (hook, done) = running.wait(signals);
+                (Command::Waits(hook), done)
+            }
+            command => (command, Ok(())),
+        };
+        self.command = command;
+        done
     }
 
     /// The last record, if records are wanted.

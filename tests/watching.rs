@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use support::case::{Case, LIMIT, shown};
 use support::peer::{Behaviour, Peer};
 use support::program::{self, Outcome};
+use support::scratch::Scratch;
 use support::torrent::{Torrent, file};
 
 const PIECE: usize = 32 << 10;
@@ -283,4 +284,130 @@ fn a_run_that_does_not_end_well_runs_no_command_and_leaves_no_shell() {
         }
         assert!(!told.exists());
     }
+}
+
+// ---- the command, for several ------------------------------------------------------------------
+
+/// What every run of several gets.
+fn options<'a>(dir: &'a str, command: &'a str) -> [&'a str; 6] {
+    ["--no-lsd", "--no-dht", "--dir", dir, "--on-complete", command]
+}
+
+/// A path that a command has between single quotes.
+fn quoted(path: &Path) -> String {
+    shown(path).replace('\'', "'\\''")
+}
+
+#[test]
+fn the_command_is_run_for_each_torrent_that_completes() {
+    let scratch = Scratch::new("each");
+    let out = scratch.join("out");
+    let write = |torrent: &Torrent| shown(&torrent.write_to(scratch.path()));
+    let name = r#"$(exit 1) `id` 'it"; exit 1 #\"#;
+    let fetched = Torrent::multi(name, &[file(" a ", 5), file("b/$0 *", PIECE)], PIECE);
+    let peer = Peer::honest(&fetched.payload);
+    let link = format!("{}&x.pe={}", fetched.magnet(), peer.address());
+    let [nobody, fails, last] =
+        ["nobody", "fails", "last"].map(|name| Torrent::single(name, PIECE, PIECE));
+    fails.write_payload_to(&out);
+    last.write_payload_to(&out);
+    let bad = shown(&scratch.join("bad.torrent"));
+    fs::write(&bad, "<html>").unwrap();
+    let names = [&link, &write(&nobody), &bad, &write(&fails), &write(&last)];
+
+    // It can neither eat what the next is told, nor leave anything to it, nor speak for the shell.
+    let told = scratch.join("told");
+    let command = format!(
+        "cat; echo 0; RT_LEFT=$RT_LEFT.; printf '%s|' \"$RT_DIR\" \"$RT_NAME\" \"$RT_STATUS\" \
+         \"$RT_DOWNLOADED\" \"$RT_FILE_COUNT\" \"$RT_FILES\" \"$RT_LEFT\" >> '{}'
+         RT_FILES=left; export RT_FILES; test \"$RT_NAME\" != fails || exit 9",
+        quoted(&told)
+    );
+    let dir = shown(&out);
+    let run = |names: &[&String]| {
+        let mut arguments = options(&dir, &command).to_vec();
+        arguments.extend(names.iter().map(|name| name.as_str()));
+        program::run(arguments, LIMIT)
+    };
+    let outcome = run(&names.each_ref().map(|name| *name));
+    outcome.assert_status(6);
+    let errors: Vec<&str> = outcome.stderr.lines().filter(|line| *line != "0").collect();
+    let reasons = ["nobody to ask", "not a torrent file", "failed with status 9"];
+    assert_eq!(errors.len(), reasons.len(), "{outcome:#?}");
+    for ((error, name), reason) in errors.iter().zip(&names[1..]).zip(reasons) {
+        assert!(error.contains(name.as_str()) && error.contains(reason), "{outcome:#?}");
+    }
+    assert_eq!(outcome.stdout.lines().count(), 3, "{outcome:#?}");
+    let name = &fetched.name;
+    let first = format!("{name}|0|{}|2|{name}/ a \n{name}/b/$0 *\n|.|", 5 + PIECE);
+    let all = [first, "fails|0|0|1|fails\n|.|".to_owned(), "last|0|0|1|last\n|.|".to_owned()];
+    let expected = all.map(|one| format!("{dir}|{one}")).concat();
+    assert_eq!(fs::read_to_string(&told).unwrap(), expected);
+
+    // The first that fails has the say.
+    let outcome = run(&[names[4], names[3], names[1]]);
+    outcome.assert_status(33);
+    assert!(outcome.stderr.contains("failed with status 9"), "{outcome:#?}");
+}
+
+#[test]
+fn a_signal_is_for_the_command_that_runs_and_it_has_time_to_end() {
+    let scratch = Scratch::new("time to end");
+    let (out, told) = (scratch.join("out"), scratch.join("told"));
+    let names = ["ends", "never"].map(|name| {
+        let torrent = Torrent::single(name, PIECE, PIECE);
+        torrent.write_payload_to(&out);
+        shown(&torrent.write_to(scratch.path()))
+    });
+    let command = format!(
+        "trap 'exit 4' TERM; sleep 1000 & echo \"$RT_NAME\" >> '{}'; wait; exit 5",
+        quoted(&told)
+    );
+    let dir = shown(&out);
+    let run =
+        program::start(options(&dir, &command).into_iter().chain(names.iter().map(String::as_str)));
+    assert_eq!(wait_for(&told), "ends\n");
+    run.signal("TERM");
+    let outcome = run.wait(LIMIT);
+    outcome.assert_status(33);
+    let errors: Vec<&str> = outcome.stderr.lines().collect();
+    assert!(errors[0].contains(&names[0]) && errors[0].contains("failed with status 4"));
+    assert_eq!(errors[1..], ["error: stopped before 1 torrent"], "{outcome:#?}");
+    assert_eq!(fs::read_to_string(&told).unwrap(), "ends\n");
+}
+
+#[test]
+fn without_its_shell_no_command_counts_as_done() {
+    let scratch = Scratch::new("no shell");
+    let out = scratch.join("out");
+    let slowly = Torrent::single("slowly", 10 * PIECE, PIECE);
+    let there = Torrent::single("there", PIECE, PIECE);
+    there.write_payload_to(&out);
+    let peer = Peer::start(&slowly.payload, slow());
+    let address = peer.address().to_string();
+    let [slow_file, there_file] =
+        [&slowly, &there].map(|torrent| shown(&torrent.write_to(scratch.path())));
+    let dir = shown(&out);
+    let assert_lost = |outcome: &Outcome| {
+        outcome.assert_status(33);
+        let why =
+            "the command of --on-complete can't be waited for: its shell has ended, signal: 9";
+        assert_eq!(outcome.stderr.matches(why).count(), 2, "{outcome:#?}");
+        assert_eq!(outcome.stdout.lines().count(), 2, "{outcome:#?}");
+    };
+
+    // While it waits.
+    let mut arguments = options(&dir, "true").to_vec();
+    arguments.extend(["--peer", &address, &slow_file, &there_file]);
+    let run = program::start(arguments);
+    peer.wait_until(|record| record.sent.len() >= 5);
+    let shell = child_of(run.id()).expect("a shell waits");
+    let killed = std::process::Command::new("kill").args(["-KILL", &shell]).status().unwrap();
+    assert!(killed.success());
+    assert_lost(&run.wait(LIMIT));
+
+    // While the command runs.
+    let mut arguments = options(&dir, "kill -KILL $PPID; exit 0").to_vec();
+    arguments.extend([slow_file.as_str(), &there_file]);
+    assert_lost(&program::run(arguments, LIMIT));
 }
