@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! 5  status_line piece_map progress json_lines hook options help manual completions json ceiling
-//!    torrents values given arguments viewer ways show verify preflight create cli main  what is shown and typed
+//!    torrents values given arguments viewer ways show verify preflight create run
+//!    choice look course cli main  what is shown and typed
 //! 4  engine/                threads: event, resolve, hops, agent, announcer, preflight, retrieval,
 //!                           local, dht, discovery, listener, greeter, outside, aside, recheck, chunk,
 //!                           upload, session, webseed, outlet, recorder, writer, pool, coordinator,
@@ -26,8 +27,10 @@
 pub mod arguments;
 pub mod bitfield;
 pub mod ceiling;
+pub mod choice;
 pub mod cli;
 pub mod completions;
+pub mod course;
 pub mod create;
 pub mod engine;
 pub mod error;
@@ -37,6 +40,7 @@ pub mod hook;
 pub mod json;
 pub mod json_lines;
 pub mod limits;
+pub mod look;
 pub mod manual;
 pub mod options;
 pub mod order;
@@ -45,6 +49,7 @@ pub mod policy;
 pub mod preflight;
 pub mod progress;
 pub mod protocol;
+pub mod run;
 pub mod show;
 pub mod status_line;
 #[cfg(test)]

@@ -223,6 +223,12 @@ fn one_that_fails_does_not_keep_the_others_from_being_tried() {
     let out = scratch.join("never");
     run(&["-d", &shown(&out), &bad, &missing]).assert_status(25);
     assert!(!out.exists());
+    // Each says what is wrong with the directory.
+    let below_a_file = Path::new(&bad).join("out");
+    let outcome = run(&["-d", &shown(&below_a_file), &good_file, &blocked_file]);
+    outcome.assert_status(18);
+    let said = outcome.stderr.matches("can't open or make the directory").count();
+    assert_eq!(said, 2, "{outcome:#?}");
 }
 
 #[test]

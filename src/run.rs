@@ -1,0 +1,146 @@
+//! Owns what all torrents of a run have in common: what was typed, the ways out, the signals, the
+//! sandbox.
+
+use std::io;
+
+use crossbeam_channel::Receiver;
+use log::{info, warn};
+
+use crate::arguments::{Arguments, Task};
+use crate::ceiling::{Ceiling, in_units};
+use crate::error::Fatal;
+use crate::hook::Hook;
+use crate::policy::memory::{Needs, Plan};
+use crate::progress::{Screen, Style};
+use crate::system::sandbox::{self, Sandbox};
+use crate::system::signals::{self, Caught, Heard};
+use crate::units::Bytes;
+use crate::viewer::Viewer;
+use crate::ways::Ways;
+
+/// What all torrents of a run have in common.
+pub struct Run<'a> {
+    /// What was typed.
+    pub arguments: &'a Arguments,
+    /// Where it is shown how far it is.
+    pub screen: &'a Screen,
+    /// Who looks on at the torrent that it is at.
+    pub viewer: Viewer,
+    /// The memory that it may take.
+    pub ceiling: Ceiling,
+    /// Signals, until it hears them.
+    caught: Option<Caught>,
+    heard: Option<Heard>,
+    ways: Option<Ways>,
+}
+
+impl<'a> Run<'a> {
+    /// Nothing is done yet, but signals are kept.
+    ///
+    /// # Errors
+    /// They can't be.
+    pub fn new(arguments: &'a Arguments, screen: &'a Screen) -> Result<Self, Fatal> {
+        for variable in &arguments.strange_variables {
+            warn!("the variable {variable} is ignored: there is no such option");
+        }
+        let caught = Some(signals::catch().map_err(deaf)?);
+        let ceiling = Ceiling::new(arguments.memory_max);
+        let viewer = Viewer::new(arguments, screen);
+        Ok(Self { arguments, screen, viewer, ceiling, caught, heard: None, ways: None })
+    }
+
+    /// The ways to others, found once: later nothing can be opened.
+    ///
+    /// # Errors
+    /// One that was given is none.
+    pub fn ways(&mut self) -> Result<Ways, Fatal> {
+        let found = self.ways.take().map_or_else(|| Ways::find(self.arguments), Ok)?;
+        Ok(self.ways.insert(found).clone())
+    }
+
+    /// Gets the command ready, shuts itself in, and begins to hear signals, the first time.
+    ///
+    /// # Errors
+    /// One of that can't be done.
+    pub fn begin(&mut self) -> Result<Receiver<()>, Fatal> {
+        let not_heard = || deaf(io::ErrorKind::NotConnected.into());
+        if self.caught.is_some() {
+            let command = self.arguments.on_complete.as_ref();
+            if let Some(command) = command.filter(|_| self.arguments.task == Task::Download) {
+                self.viewer.keep(Hook::prepare(command, &self.arguments.dir)?);
+            }
+            // Before the first thread, or that one would be outside.
+            shut_in(self.arguments)?;
+            let caught = self.caught.take().ok_or_else(not_heard)?;
+            self.heard = Some(caught.listen().map_err(deaf)?);
+        }
+        self.heard.as_ref().map(|heard| heard.first.clone()).ok_or_else(not_heard)
+    }
+
+    /// Whether a signal came.
+    pub fn is_stopped(&self) -> bool {
+        self.heard.as_ref().is_some_and(Heard::any)
+    }
+}
+
+/// Gives up the right to write elsewhere.
+fn shut_in(arguments: &Arguments) -> Result<(), Fatal> {
+    let Arguments { task, sandbox, ref dir, .. } = *arguments;
+    match task {
+        _ if !sandbox => {}
+        Task::Download => {
+            let found = sandbox::enter(dir)?;
+            let dir = dir.display();
+            match found {
+                Sandbox::Whole => {
+                    info!("sandbox: nothing is written outside {dir}, nothing is executed");
+                }
+                Sandbox::Partial => {
+                    info!("sandbox: this kernel keeps only part of it, outside {dir}");
+                }
+                Sandbox::Absent => info!("no sandbox: this kernel has no Landlock"),
+            }
+        }
+        Task::Show | Task::Verify | Task::Check => match sandbox::enter_to_look(dir) {
+            Sandbox::Whole => info!("sandbox: nothing can be written or executed"),
+            Sandbox::Partial => info!("sandbox: this kernel keeps only part of it"),
+            Sandbox::Absent => info!("no sandbox: this kernel has no Landlock"),
+        },
+    }
+    Ok(())
+}
+
+fn deaf(error: io::Error) -> Fatal {
+    Fatal::System("hear signals", error)
+}
+
+/// What memory is needed for, as far as it was typed.
+pub fn needs(arguments: &Arguments) -> Needs {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let dht = (arguments.dht && arguments.proxy.is_none(), false);
+    let selects = !arguments.wish.is_everything();
+    let delivers = arguments.stdout;
+    let watched = arguments.summary || arguments.map || arguments.progress == Style::Json;
+    let peers = arguments.peers_max;
+    Needs { peers, cores, dht, selects, delivers, watched, ..Needs::default() }
+}
+
+/// What may be under way at once with the memory that was given.
+pub fn plan(ceiling: Ceiling, needs: &Needs) -> Result<Plan, Fatal> {
+    let plan = Plan::new(ceiling.bytes, needs);
+    let plan = plan.map_err(|needed| ceiling.too_little("for this torrent", needed))?;
+    if plan.peers < needs.peers {
+        let (possible, wanted) = (plan.peers, needs.peers);
+        match ceiling.of_the_process {
+            true => {
+                let left = Bytes(ceiling.bytes);
+                warn!("ulimit leaves {left}, enough for only {possible} of {wanted} peers at once");
+            }
+            false => {
+                let given = in_units(ceiling.bytes);
+                warn!("--max-memory {given} allows only {possible} of {wanted} peers at once");
+            }
+        }
+    }
+    Ok(plan)
+}
