@@ -172,7 +172,7 @@ impl Preflight<'_> {
             "dht": self.dht,
             "local_network": self.local,
             "peers": self.peers,
-            "web_seeds": self.metainfo.mirrors.len(),
+            "mirrors": self.metainfo.mirrors.len(),
         });
         json::line(out, &object, "trackers", self.trackers.iter().map(tracker))
     }

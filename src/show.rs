@@ -43,7 +43,7 @@ pub fn text(metainfo: &Metainfo, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     for url in &metainfo.mirrors {
-        row("web seed", &escaped(url))?;
+        row("mirror", &escaped(url))?;
     }
     for node in &metainfo.nodes {
         row("DHT node", node)?;
@@ -90,12 +90,12 @@ pub fn json(metainfo: &Metainfo, out: &mut dyn Write) -> io::Result<()> {
         "padding_size": padding,
         "magnet": magnet(metainfo),
         "trackers": metainfo.tiers.iter().map(|tier| urls(tier)).collect::<Vec<_>>(),
-        "web_seeds": urls(&metainfo.mirrors),
+        "mirrors": urls(&metainfo.mirrors),
         "nodes": metainfo.nodes,
         "renamed": renamed.collect::<Value>(),
         "renamed_count": metainfo.renamed_count,
     });
-    let file = |(number, file): (usize, &FileEntry)| json!({ "number": number, "path": file.path.to_string_lossy(), "size": file.length });
+    let file = |(number, file): (usize, &FileEntry)| json!({ "number": number, "path": file.path.to_string_lossy(), "length": file.length });
     json::line(out, &object, "files", numbered(metainfo).map(file))
 }
 

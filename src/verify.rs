@@ -117,7 +117,7 @@ pub fn json(
         json!({
             "number": number,
             "path": file.path.to_string_lossy(),
-            "size": file.length,
+            "length": file.length,
             "state": word(verdict),
         })
     };

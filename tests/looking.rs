@@ -91,7 +91,7 @@ fn a_torrent_is_shown_and_nothing_is_done() {
   tracker    1: http://a.example/announce?key=1&x=2
   tracker    2: udp://b.example:1
   tracker    3: wss://c.example
-  web seed   http://d.example/x%20y/
+  mirror     http://d.example/x%20y/
      1       10 B shown/a
      3   16.0 KiB shown/b/c
      4        0 B shown/empty
@@ -129,14 +129,14 @@ fn programs_are_told_the_same() {
             ["udp://b.example:1"],
             ["wss://c.example"],
         ],
-        "web_seeds": ["http://d.example/x%20y/"],
+        "mirrors": ["http://d.example/x%20y/"],
         "nodes": [],
         "renamed": [],
         "renamed_count": 0,
         "files": [
-            { "number": 1, "path": "shown/a", "size": 10 },
-            { "number": 3, "path": "shown/b/c", "size": PIECE + 1 },
-            { "number": 4, "path": "shown/empty", "size": 0 },
+            { "number": 1, "path": "shown/a", "length": 10 },
+            { "number": 3, "path": "shown/b/c", "length": PIECE + 1 },
+            { "number": 4, "path": "shown/empty", "length": 0 },
         ],
     });
     assert_eq!(*object, expected);
