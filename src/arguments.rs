@@ -68,6 +68,8 @@ pub struct Making {
     pub verbosity: usize,
     /// Where a log goes.
     pub log: Option<PathBuf>,
+    /// Variables that look as if they were meant for this program, but say nothing to it.
+    pub strange_variables: Vec<String>,
 }
 
 /// What is done with a torrent.
@@ -178,32 +180,47 @@ pub fn parse(
         None => Vec::new(),
     };
     let mut given = Given::new(arguments, variables);
-    if given.typed.contains("-h") {
-        return Ok(Command::Help);
-    }
-    if given.typed.contains("--help") {
-        return Ok(Command::LongHelp);
-    }
-    if given.is_typed(row!("--version")) {
-        return Ok(Command::Version);
-    }
-    if given.is_typed(row!("--manual")) {
-        return Ok(Command::Manual);
-    }
-    if let Some(shell) = given.value(row!("--completions"), values::shell)? {
-        return Ok(Command::Completions(shell));
+    if let Some(question) = question(&mut given)? {
+        return Ok(question);
     }
     let log = given.path(row!("--log"))?;
     if let Some(path) = given.path(row!("--create"))? {
         let making = Making { path, log, ..Making::default() };
-        let by = given.by(row!("--create")).unwrap_or_default().to_owned();
-        return making.read(given, &by, names).map(Box::new).map(Command::Create);
+        return making.read(given, names).map(Box::new).map(Command::Create);
     }
     let dir = given.path(row!("--dir"))?;
+    let options = options(&mut given, log)?;
+    let mut free = given.rest();
+    free.iter().find(|name| is_option(name)).map_or(Ok(()), |name| Err(unread(name)))?;
+    free.extend(names);
+    // What is shown has no directory.
+    let dir = dir.or_else(|| (options.task == Task::Show).then(|| PathBuf::from(".")));
+    let (torrents, dir) = places(free, dir)?;
+    let arguments = Arguments { torrents, dir, ..options };
+    if arguments.torrents.len() > 1 {
+        check_several(&given, &arguments)?;
+    }
+    Ok(Command::Download(Box::new(arguments)))
+}
+
+/// What is asked of the program about itself.
+fn question(given: &mut Given) -> Result<Option<Command>, Fatal> {
+    let shell = |given: &mut Given| given.value(row!("--completions"), values::shell);
+    Ok(match () {
+        () if given.typed.contains("-h") => Some(Command::Help),
+        () if given.typed.contains("--help") => Some(Command::LongHelp),
+        () if given.is_typed(row!("--version")) => Some(Command::Version),
+        () if given.is_typed(row!("--manual")) => Some(Command::Manual),
+        () => shell(given)?.map(Command::Completions),
+    })
+}
+
+/// All but the names.
+fn options(given: &mut Given, log: Option<PathBuf>) -> Result<Arguments, Fatal> {
     let numbers = given.value(row!("--select-file"), Wish::read_numbers)?.unwrap_or_default();
     let patterns = given.values(row!("--select"), values::pattern, SELECTIONS_MAX)?;
     let output = given.value(row!("--output"), values::output)?;
-    let mut progress = given.value(row!("--progress"), values::style)?.unwrap_or_default();
+    let progress = given.value(row!("--progress"), values::style)?.unwrap_or_default();
     let on_complete = given.text(row!("--on-complete"))?.map(|said| said.text);
     let peers = given.values(row!("--peer"), values::place, usize::MAX)?;
     let mirrors = given.values(row!("--mirror"), values::mirror, MIRRORS_MAX)?;
@@ -225,35 +242,22 @@ pub fn parse(
     let metadata_patience = given.value(row!("--metadata-timeout"), values::seconds)?.flatten();
     let umask = given.value(row!("--umask"), values::umask)?;
     // Flags come after values, or letters of a value could be taken for them.
-    let (quiet, verbosity) = loudness(&mut given)?;
-    let families = families(&mut given)?;
+    let (quiet, verbosity) = loudness(given)?;
+    let families = families(given)?;
     let stays = given.flag(row!("--seed"))?;
-    let mut stdout = given.flag(row!("--stdout"))? || output.is_some();
+    let stdout = given.flag(row!("--stdout"))? || output.is_some();
     let summary = given.flag(row!("--summary"))?;
     let seeding = seeding(stays, seed_minutes, seed_ratio);
     if seeding.is_none() {
         // A time of 0 is none.
         given.said.retain(|(row, _)| row.name != "--seed-time");
     }
-    let (task, json) = task(&mut given)?;
+    let (task, json) = task(given)?;
     let save_torrent = given.flag(row!("--save-torrent"))?;
     let wish = Wish { numbers, patterns };
     given.check()?;
-    if stdout && progress == Style::Json {
-        let by = |row| given.by(row).unwrap_or_default();
-        let file = [by(row!("--stdout")), by(row!("--output"))].concat();
-        let records = by(row!("--progress"));
-        let is_typed = |by: &str| !by.starts_with(VARIABLE_PREFIX);
-        match (is_typed(&file), is_typed(records)) {
-            (true, false) => progress = Style::default(),
-            (false, true) => stdout = false,
-            _ => {
-                let why = format!("{file} and {records} json can't be used together");
-                return Err(Fatal::Usage(why));
-            }
-        }
-    }
-    let arguments = Arguments {
+    let (stdout, progress) = one_output(given, stdout, progress)?;
+    Ok(Arguments {
         torrents: Vec::new(),
         task,
         json,
@@ -291,36 +295,48 @@ pub fn parse(
         umask,
         sandbox: !given.flag(row!("--no-sandbox"))?,
         strange_variables: given.strange_variables(),
-    };
+    })
+}
 
-    let said_by =
-        |rows: &[&'static Row]| rows.iter().find_map(|row| given.by(row)).map(str::to_owned);
-    let seed_by = said_by(&[row!("--seed")]);
-    let stdout_by = said_by(&[row!("--stdout"), row!("--output")]);
-    let mut free = given.typed.finish();
-    if let Some(unknown) = free.iter().find(|name| is_option(name)) {
-        let unknown = unknown.to_string_lossy();
-        let is_it = |row: &Row| row.name == unknown || row.short == unknown;
-        let why = match GROUPS.iter().find(|group| group.rows.iter().any(is_it)) {
-            Some(group) if group.title == MAKING => format!("{unknown} needs --create"),
-            Some(_) => format!("{unknown} can be given only once"),
-            None => format!("unknown option {unknown}"),
-        };
-        return Err(Fatal::Usage(why));
+/// Either the file goes to standard output or records do. Who typed one wants no variable's other.
+fn one_output(given: &Given, stdout: bool, progress: Style) -> Result<(bool, Style), Fatal> {
+    if !stdout || progress != Style::Json {
+        return Ok((stdout, progress));
     }
-    free.extend(names);
-    // What is shown has no directory.
-    let dir = dir.or_else(|| (task == Task::Show).then(|| PathBuf::from(".")));
-    let (torrents, dir) = places(free, dir)?;
-    let forever = task == Task::Download && arguments.seeding == Some(Seeding::default());
-    if torrents.len() > 1 && forever {
+    let file = given.by_any(&[row!("--stdout"), row!("--output")]);
+    let records = given.by_any(&[row!("--progress")]);
+    let is_typed = |by: &str| !by.starts_with(VARIABLE_PREFIX);
+    match (is_typed(file), is_typed(records)) {
+        (true, false) => Ok((true, Style::default())),
+        (false, true) => Ok((false, progress)),
+        _ => Err(Fatal::Usage(format!("{file} and {records} json can't be used together"))),
+    }
+}
+
+/// The error for an option that nobody has read.
+fn unread(option: &OsStr) -> Fatal {
+    let option = option.to_string_lossy();
+    let is_it = |row: &Row| row.name == option || row.short == option;
+    Fatal::Usage(match GROUPS.iter().find(|group| group.rows.iter().any(is_it)) {
+        Some(group) if group.title == MAKING => format!("{option} needs --create"),
+        Some(_) => format!("{option} can be given only once"),
+        None => format!("unknown option {option}"),
+    })
+}
+
+/// Whether these can be had of several torrents.
+fn check_several(given: &Given, arguments: &Arguments) -> Result<(), Fatal> {
+    let Arguments { task, stdout, seeding, .. } = *arguments;
+    if task == Task::Download && seeding == Some(Seeding::default()) {
+        let by = given.by_any(&[row!("--seed")]);
         let why = "stays at the first of several torrents: say --seed-time or --seed-ratio";
-        return Err(Fatal::Usage(format!("{} {why}", seed_by.unwrap_or_default())));
+        return Err(Fatal::Usage(format!("{by} {why}")));
     }
-    if torrents.len() > 1 && arguments.stdout {
-        return Err(Fatal::Usage(format!("{} takes one torrent", stdout_by.unwrap_or_default())));
+    if stdout {
+        let by = given.by_any(&[row!("--stdout"), row!("--output")]);
+        return Err(Fatal::Usage(format!("{by} takes one torrent")));
     }
-    Ok(Command::Download(Box::new(Arguments { torrents, dir, ..arguments })))
+    Ok(())
 }
 
 /// What is to be done, and whether programs read what is said.
@@ -380,13 +396,15 @@ fn places(names: Vec<OsString>, dir: Option<PathBuf>) -> Result<(Vec<PathBuf>, P
 
 impl Making {
     /// The same, with the rest of what was typed. Nothing about downloads goes with it.
-    fn read(self, mut given: Given, by: &str, names: Vec<OsString>) -> Result<Self, Fatal> {
+    fn read(self, mut given: Given, names: Vec<OsString>) -> Result<Self, Fatal> {
         let trackers = given.values(row!("--tracker"), values::tracker, TIERS_MAX)?;
         let web_seeds = given.values(row!("--web-seed"), values::web_seed, MIRRORS_MAX)?;
         let piece_length = given.value(row!("--piece-length"), values::piece_length)?;
         let private = given.flag(row!("--private"))?;
         let (quiet, verbosity) = loudness(&mut given)?;
-        let mut free = given.typed.finish();
+        let strange_variables = given.strange_variables();
+        let mut free = given.rest();
+        let by = given.by_any(&[row!("--create")]);
         if let Some(other) = free.iter().find(|name| is_option(name)) {
             let why = format!("{} can't be used with {by}", other.to_string_lossy());
             return Err(Fatal::Usage(why));
@@ -399,7 +417,8 @@ impl Making {
             let why = format!("--create takes one PATH and one TORRENT, {extra} is too much");
             return Err(Fatal::Usage(why));
         }
-        Ok(Self { torrent, trackers, web_seeds, private, piece_length, quiet, verbosity, ..self })
+        let made = Self { torrent, trackers, web_seeds, private, piece_length, ..self };
+        Ok(Self { quiet, verbosity, strange_variables, ..made })
     }
 }
 
@@ -566,6 +585,7 @@ mod tests {
             quiet: true,
             verbosity: 1,
             log: Some("out.log".into()),
+            strange_variables: Vec::new(),
         };
         assert_eq!(typed(line).unwrap(), Command::Create(Box::new(expected)));
         let bare = Making { path: "a".into(), ..Making::default() };
@@ -770,6 +790,10 @@ mod tests {
         };
         let strange = ["MAX_PEER", "HELP", "VERSION"].map(|name| format!("RUSTY_TORRENT_{name}"));
         assert_eq!(arguments.strange_variables, strange);
+        let Command::Create(making) = with(variables, "--create x").unwrap() else {
+            panic!("nothing to be made")
+        };
+        assert_eq!(making.strange_variables, strange);
         let others = [("PATH".into(), "x".into()), ("RUSTY_TORRENT".into(), "x".into())];
         let Command::Download(arguments) = parse(vec!["x".into()], others).unwrap() else {
             panic!("no download")

@@ -22,7 +22,7 @@ use crate::help;
 use crate::json_lines::{Ending, end_record};
 use crate::manual::manual;
 use crate::progress::{Screen, Style};
-use crate::run::Run;
+use crate::run::{Run, warn_of};
 use crate::torrents::{Named, Opened};
 use crate::units::Count;
 use crate::viewer::Viewer;
@@ -128,7 +128,10 @@ fn fetch(arguments: &Arguments) -> Status {
 fn make(making: &Making) -> Status {
     let screen = Screen::new(if making.quiet { Style::Off } else { Style::Auto });
     let done = start_log((making.quiet, making.verbosity, making.log.as_deref()), &screen)
-        .and_then(|()| create(making, &screen));
+        .and_then(|()| {
+            warn_of(&making.strange_variables);
+            create(making, &screen)
+        });
     screen.clear();
     conclude(done, &screen)
 }

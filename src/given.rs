@@ -59,8 +59,19 @@ impl Given {
         self.rows_typed.iter().any(|typed| typed.name == row.name)
     }
 
+    /// Who said something of one of these, the first of them; empty if nobody did.
+    pub fn by_any(&self, rows: &[&'static Row]) -> &str {
+        rows.iter().find_map(|row| self.by(row)).unwrap_or_default()
+    }
+
+    /// What was typed and nobody has read.
+    pub fn rest(&mut self) -> Vec<OsString> {
+        let nothing = pico_args::Arguments::from_vec(Vec::new());
+        std::mem::replace(&mut self.typed, nothing).finish()
+    }
+
     /// Who said something of this.
-    pub fn by(&self, row: &Row) -> Option<&str> {
+    fn by(&self, row: &Row) -> Option<&str> {
         let mut said = self.said.iter();
         said.find(|(other, _)| other.name == row.name).map(|(_, by)| by.as_str())
     }

@@ -40,9 +40,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// They can't be.
     pub fn new(arguments: &'a Arguments, screen: &'a Screen) -> Result<Self, Fatal> {
-        for variable in &arguments.strange_variables {
-            warn!("the variable {variable} is ignored: there is no such option");
-        }
+        warn_of(&arguments.strange_variables);
         let caught = Some(signals::catch().map_err(deaf)?);
         let ceiling = Ceiling::new(arguments.memory_max);
         let viewer = Viewer::new(arguments, screen);
@@ -80,6 +78,13 @@ impl<'a> Run<'a> {
     /// Whether a signal came.
     pub fn is_stopped(&self) -> bool {
         self.heard.as_ref().is_some_and(Heard::any)
+    }
+}
+
+/// Says which variables say nothing.
+pub fn warn_of(strange_variables: &[String]) {
+    for variable in strange_variables {
+        warn!("the variable {variable} is ignored: there is no such option");
     }
 }
 

@@ -9,9 +9,21 @@ use rustix::fs::{FallocateFlags, StatFs, fallocate, fstatfs};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::directory::{Directory, Extent};
-use super::files::Backing;
 use super::layout::{Layout, OutputFile, OutputKind};
 use crate::error::Fatal;
+
+/// What this run knows about a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Backing {
+    /// Not written yet in this run.
+    Unprepared,
+    /// It has its length, and every block is reserved.
+    Reserved,
+    /// It has its length, but can't be mapped, or not safely: positioned writes only.
+    Positioned,
+    /// The same, and no room was reserved: that the disk is full may be told by a flush alone.
+    Unreserved,
+}
 
 /// Fails if the file system has no room for what is still to come beside the `kept` bytes that are
 /// to stay free: `missing` bytes of the torrent, less what the files already have allocated for

@@ -7,24 +7,11 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use super::allocate;
+use super::allocate::{self, Backing};
 use super::directory::Directory;
 use super::layout::OutputFile;
 use crate::error::Fatal;
 use crate::limits::{DESCRIPTOR_PAUSE_MS, DESCRIPTOR_TRIES_MAX, OPEN_FILES_MAX};
-
-/// What this run knows about a file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Backing {
-    /// Not written yet in this run.
-    Unprepared,
-    /// It has its length, and every block is reserved.
-    Reserved,
-    /// It has its length, but can't be mapped, or not safely: positioned writes only.
-    Positioned,
-    /// The same, and no room was reserved: that the disk is full may be told by a flush alone.
-    Unreserved,
-}
 
 #[derive(Debug)]
 struct Open {

@@ -23,8 +23,9 @@ use std::sync::Arc;
 
 use rustix::io::{Errno, pwritev};
 
+use allocate::Backing;
 use directory::Directory;
-use files::{Backing, Files};
+use files::Files;
 use layout::{Layout, OutputFile, OutputKind, Segment};
 pub use map::catch_failed_stores;
 use map::{Refused, Target, Windows};
