@@ -237,6 +237,10 @@ fn options(given: &mut Given, log: Option<PathBuf>) -> Result<Arguments, Fatal> 
     let dht_file = given.path(row!("--dht-file"))?;
     let dht_nodes = given.values(row!("--dht-node"), values::place, DHT_ENTRIES_MAX)?;
     let seed_minutes = given.value(row!("--seed-time"), values::amount)?;
+    if seed_minutes == Some(0.0) {
+        // No time is no wish to stay.
+        given.unsay(row!("--seed-time"));
+    }
     let seed_ratio = given.value(row!("--seed-ratio"), values::amount)?;
     let patience = given.value(row!("--timeout"), values::seconds)?.flatten();
     let metadata_patience = given.value(row!("--metadata-timeout"), values::seconds)?.flatten();
@@ -248,15 +252,11 @@ fn options(given: &mut Given, log: Option<PathBuf>) -> Result<Arguments, Fatal> 
     let stdout = given.flag(row!("--stdout"))? || output.is_some();
     let summary = given.flag(row!("--summary"))?;
     let seeding = seeding(stays, seed_minutes, seed_ratio);
-    if seeding.is_none() {
-        // A time of 0 is none.
-        given.said.retain(|(row, _)| row.name != "--seed-time");
-    }
     let (task, json) = task(given)?;
     let save_torrent = given.flag(row!("--save-torrent"))?;
     let wish = Wish { numbers, patterns };
-    given.check()?;
     let (stdout, progress) = one_output(given, stdout, progress)?;
+    given.check()?;
     Ok(Arguments {
         torrents: Vec::new(),
         task,
@@ -299,7 +299,7 @@ fn options(given: &mut Given, log: Option<PathBuf>) -> Result<Arguments, Fatal> 
 }
 
 /// Either the file goes to standard output or records do. Who typed one wants no variable's other.
-fn one_output(given: &Given, stdout: bool, progress: Style) -> Result<(bool, Style), Fatal> {
+fn one_output(given: &mut Given, stdout: bool, progress: Style) -> Result<(bool, Style), Fatal> {
     if !stdout || progress != Style::Json {
         return Ok((stdout, progress));
     }
@@ -308,7 +308,11 @@ fn one_output(given: &Given, stdout: bool, progress: Style) -> Result<(bool, Sty
     let is_typed = |by: &str| !by.starts_with(VARIABLE_PREFIX);
     match (is_typed(file), is_typed(records)) {
         (true, false) => Ok((true, Style::default())),
-        (false, true) => Ok((false, progress)),
+        (false, true) => {
+            given.unsay(row!("--stdout"));
+            given.unsay(row!("--output"));
+            Ok((false, progress))
+        }
         _ => Err(Fatal::Usage(format!("{file} and {records} json can't be used together"))),
     }
 }
@@ -406,8 +410,12 @@ impl Making {
         let mut free = given.rest();
         let by = given.by_any(&[row!("--create")]);
         if let Some(other) = free.iter().find(|name| is_option(name)) {
-            let why = format!("{} can't be used with {by}", other.to_string_lossy());
-            return Err(Fatal::Usage(why));
+            let goes = given.is_read(other);
+            let other = other.to_string_lossy();
+            return Err(Fatal::Usage(match goes {
+                true => format!("{other} can be given only once"),
+                false => format!("{other} can't be used with {by}"),
+            }));
         }
         free.extend(names);
         let mut free = free.into_iter();
@@ -458,13 +466,18 @@ fn seeding(stays: bool, minutes: Option<f64>, ratio: Option<f64>) -> Option<Seed
 
 /// Whether JSON is to be written, as far as that can be told where something is wrong.
 pub fn wants_json(arguments: &[OsString], variables: &[(OsString, OsString)]) -> bool {
+    let mut typed = arguments.iter().take_while(|argument| *argument != "--");
+    let begins = |argument: &OsString, name: &str| argument.as_bytes().starts_with(name.as_bytes());
     let row = row!("--progress");
-    let is_row = |argument: &OsString| argument.as_bytes().starts_with(row.name.as_bytes());
-    let options = arguments.iter().take_while(|argument| *argument != "--");
-    let behind = options.clone().skip(1);
-    if options.clone().any(is_row) {
-        return options.clone().any(|option| option == "--progress=json")
-            || options.zip(behind).any(|(option, value)| option == row.name && value == "json");
+    if typed.clone().any(|argument| begins(argument, row.name)) {
+        let behind = typed.clone().skip(1);
+        return typed.clone().any(|option| option == "--progress=json")
+            || typed.zip(behind).any(|(option, value)| option == row.name && value == "json");
+    }
+    // Standard output is for something else.
+    let others = ["--stdout", "--output", "-o", "--show", "--verify", "--check-only", "--create"];
+    if typed.any(|argument| others.iter().any(|name| begins(argument, name))) {
+        return false;
     }
     let name = row.variable().unwrap_or_default();
     variables.iter().any(|(variable, value)| *variable == *name && value == "json")
@@ -640,6 +653,11 @@ mod tests {
             ("--create a b c", "c is too much"),
             ("--create a --port 1", "--port can't be used with --create"),
             ("--create a -x", "-x can't be used"),
+            ("--create a --create b", "--create can be given only once"),
+            (
+                "--create a --piece-length 1M --piece-length 1M",
+                "--piece-length can be given only once",
+            ),
             ("--create a --piece-length 1G", "from 16K to 64M"),
             ("--create a --piece-length 100K", "power of two"),
             ("--create a --piece-length much", "--piece-length takes"),
@@ -676,8 +694,10 @@ mod tests {
                 if let (Some(variable), false) = (row.variable(), row.value.is_empty()) {
                     let variable =
                         format!("{}=\u{1}", variable.trim_start_matches(VARIABLE_PREFIX));
-                    let is_making = !typed(&format!("--create x {line}"))
-                        .is_err_and(|error| error.to_string().contains("can't be used with"));
+                    let is_making = !typed(&format!("--create x {line}")).is_err_and(|error| {
+                        let error = error.to_string();
+                        error.contains("can't be used with") || error.contains("only once")
+                    });
                     let call = if is_making { "--create x" } else { "x" };
                     let (of_variable, of_name) =
                         (with(&variable, call), typed(&format!("{line} {call}")));
@@ -712,6 +732,7 @@ mod tests {
             ("VERBOSE=on", "-v"),
             ("IPV6=1", "-6"),
             ("SHOW=1,JSON=1", "--show --json"),
+            ("SEED_TIME=0,STDOUT=1", "--stdout"),
             ("STDOUT=yes", "--stdout"),
             ("SELECT=a* b,SELECT_FILE=1-3", "--select a* --select b --select-file 1-3"),
             (
@@ -737,8 +758,8 @@ mod tests {
             ("QUIET=1", "-vv"),
             ("VERBOSE=3", "-v"),
             ("QUIET=0,SEED=0", "-q --seed"),
-            ("PROXY=b", "--interface a"),
-            ("INTERFACE=a", "--proxy b"),
+            ("CREATE=b", "--show"),
+            ("CREATE=b", "--seed"),
             ("SEED=1,SEED_TIME=5,SEED_RATIO=1,SUMMARY=1,PROGRESS=json", "--stdout"),
             ("SEED=1,PROGRESS=json,SHOW=1", "-o -"),
             ("STDOUT=1", "--progress json"),
@@ -747,6 +768,7 @@ mod tests {
             ("SELECT=a,SELECT_FILE=1,VERIFY=1", "--show"),
             ("SHOW=1", "--select b"),
             ("IPV4=1", "-q6"),
+            ("IPV4=0", "-l -6"),
             ("JSON=1", "--seed"),
         ];
         for (variables, line) in cases {
@@ -776,6 +798,11 @@ mod tests {
             assert_eq!(fatal.status(), Status::BadOption);
             let expected = format!("RUSTY_TORRENT_{why}; see rusty_torrent --help");
             assert_eq!(fatal.to_string(), expected);
+        }
+        // What hides somebody never gives way unsaid.
+        for (variables, line) in [("PROXY=b", "--interface a"), ("INTERFACE=b", "--proxy a")] {
+            let both = with(variables, &format!("{line} x")).unwrap_err().to_string();
+            assert!(both.contains("can't be used together"), "{both}");
         }
         let many = "http://a.example/ ".repeat(MIRRORS_MAX + 1);
         let many = with(&format!("MIRROR={many}"), "x").unwrap_err().to_string();
@@ -874,6 +901,10 @@ mod tests {
             ("PROGRESS=json", "--port x", true),
             ("PROGRESS=json", "--progress plain --port x", false),
             ("PROGRESS=plain", "--port x", false),
+            ("PROGRESS=json", "--stdout --port x", false),
+            ("PROGRESS=json", "-o- --port x", false),
+            ("PROGRESS=json", "--show --json --port x", false),
+            ("PROGRESS=json", "--create=a --port x", false),
         ];
         for (variables, line, expected) in cases {
             let line: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();

@@ -60,11 +60,15 @@ impl Ceiling {
     pub fn endless(self) -> Fatal {
         match self.room_for_unknown() {
             TORRENT_LENGTH_MAX_BYTES => too_long(TORRENT_LENGTH_MAX_BYTES),
-            room => Fatal::BadTorrent(format!(
-                "more than {} came, and its length was not told; save it to a file first, or give \
-                 more --max-memory",
-                Bytes(room)
-            )),
+            room => {
+                let room = Bytes(room);
+                let more =
+                    if self.of_the_process { "raise ulimit" } else { "give more --max-memory" };
+                Fatal::BadTorrent(format!(
+                    "more than {room} came, and its length was not told; save it to a file first, \
+                     or {more}"
+                ))
+            }
         }
     }
 

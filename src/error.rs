@@ -247,7 +247,11 @@ impl fmt::Display for Fatal {
             Self::Hook(why) => {
                 write!(f, "everything is there, but the command of --on-complete {why}")
             }
-            Self::System(what, error) => write!(f, "can't {what}: {}", Hinted(error)),
+            Self::System(what, error) => {
+                let again = Errno::from_io_error(error) == Some(Errno::AGAIN);
+                let hint = if again { HINT_THREADS } else { "" };
+                write!(f, "can't {what}: {}{hint}", Plain(error))
+            }
         }
     }
 }
@@ -258,8 +262,7 @@ const HINT_ROOM: &str = "; make room and run the same command again";
 
 const HINT_LENGTH: &str =
     "; the file system (FAT takes 4 GiB), or ulimit -f, allows no file of this length";
-const HINT_THREADS: &str = "; there are as many processes or threads as ulimit -u, or the \
-    container, allows";
+const HINT_THREADS: &str = "; ulimit -u, ulimit -v or the container may allow no more";
 
 /// A system's error in its own words, without the number that the library puts behind them.
 struct Plain<'a>(&'a io::Error);
@@ -281,7 +284,6 @@ impl fmt::Display for Hinted<'_> {
         let hint = match Errno::from_io_error(self.0) {
             _ if is_full(self.0) => HINT_ROOM,
             Some(Errno::FBIG) => HINT_LENGTH,
-            Some(Errno::AGAIN) => HINT_THREADS,
             _ => "",
         };
         write!(f, "{}{hint}", Plain(self.0))

@@ -18,7 +18,7 @@ pub struct Given {
     /// All options that were typed.
     rows_typed: Vec<&'static Row>,
     /// The options that were found to say something, and who said it: they or their variables.
-    pub said: Vec<(&'static Row, String)>,
+    said: Vec<(&'static Row, String)>,
 }
 
 /// A value that can turn out wrong later, and who said it.
@@ -49,7 +49,16 @@ impl Given {
         let mut variables: Vec<_> = variables.into_iter().collect();
         let prefix = VARIABLE_PREFIX.as_bytes();
         variables.retain(|(name, value)| name.as_bytes().starts_with(prefix) && !value.is_empty());
-        let rows_typed = apart.iter().flat_map(|argument| rows_of(argument)).collect();
+        let mut rows_typed = Vec::new();
+        let mut words = apart.iter();
+        while let Some(word) = words.next() {
+            let rows = rows_of(word);
+            // What stands behind is its value, whatever it looks like.
+            if rows.iter().any(|row| !row.value.is_empty()) {
+                let _value = words.next();
+            }
+            rows_typed.extend(rows);
+        }
         let typed = pico_args::Arguments::from_vec(apart);
         Self { typed, variables, rows_typed, said: Vec::new() }
     }
@@ -76,6 +85,17 @@ impl Given {
         said.find(|(other, _)| other.name == row.name).map(|(_, by)| by.as_str())
     }
 
+    /// It was said, but means nothing.
+    pub fn unsay(&mut self, row: &Row) {
+        self.said.retain(|(said, _)| said.name != row.name);
+        self.rows_typed.retain(|typed| typed.name != row.name);
+    }
+
+    /// Whether this is an option of which something was read.
+    pub fn is_read(&self, option: &OsStr) -> bool {
+        self.said.iter().any(|(row, _)| *row.name == *option || *row.short == *option)
+    }
+
     fn note(&mut self, row: &'static Row, by: &str) {
         if self.by(row).is_none() {
             self.said.push((row, by.to_owned()));
@@ -98,7 +118,8 @@ impl Given {
 
     /// What the option's variable says, if it does not go against what was typed.
     pub fn variable(&self, row: &Row) -> Option<Value> {
-        let name = row.variable().filter(|_| self.rows_typed.iter().all(|it| it.goes_with(row)))?;
+        let gives_way = |typed: &&Row| !typed.goes_with(row) && !row.is_firm;
+        let name = row.variable().filter(|_| !self.rows_typed.iter().any(gives_way))?;
         let (_, value) = self.variables.iter().find(|(other, _)| *other == *name)?;
         Some((name, value.clone()))
     }

@@ -6,9 +6,9 @@
 //! without the last, empty line, and it ends as well.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded, never, select};
@@ -21,10 +21,12 @@ use crate::limits::{HOOK_ANSWER_MAX_BYTES, HOOK_NAMES_MAX_BYTES, HOOK_STACK_BYTE
 const SHELL: &str = "/bin/sh";
 /// Names may have anything in them but line ends; nothing of them is ever taken for a command. It
 /// answers twice for each torrent: an empty line when a signal would reach the command, and its status.
-/// A signal does not end the shell itself, so that a command may take its time to end.
+/// A signal does not end the shell itself, so that a command may take its time to end, and what it
+/// would say of that is said by us.
 const WAIT: &str = r#"
 export RT_INFO_HASH RT_NAME RT_DOWNLOADED RT_FILE_COUNT RT_FILES
-trap : TERM
+exec 3>&2 2>/dev/null
+trap : HUP INT QUIT TERM
 while IFS= read -r RT_INFO_HASH && IFS= read -r RT_NAME && IFS= read -r RT_DOWNLOADED &&
     IFS= read -r RT_FILE_COUNT && IFS= read -r path
 do
@@ -34,7 +36,7 @@ do
 '
         IFS= read -r path || exit 1
     done
-    (echo; exec /bin/sh -c "$1" sh </dev/null >&2)
+    (echo; exec /bin/sh -c "$1" sh </dev/null >&3 2>&3 3>&-)
     echo "$?"
 done
 "#;
@@ -178,31 +180,22 @@ impl Running {
         // Before it has begun a signal would be lost.
         let begun = hook.answer().is_some_and(|line| line.is_empty());
         let answer = if begun { hook.answer_or_signal(signals.clone()) } else { None };
-        let end = answer.as_deref().and_then(status_of).ok_or_else(|| hook.lost());
-        (hook, judge(end))
+        let status = answer.and_then(|answer| answer.parse::<u8>().ok());
+        let judged = match status {
+            Some(0) => Ok(()),
+            Some(status) => Err(said_of(status)),
+            None => Err(format!("can't be waited for: {}", hook.lost())),
+        };
+        (hook, judged.map_err(Fatal::Hook))
     }
 }
 
-/// What a shell's `$?` stands for. More than 128 is a signal, as far as there are any (sh(1)).
-fn status_of(answer: &str) -> Option<ExitStatus> {
-    let code = answer.parse::<u8>().ok()?;
-    Some(ExitStatus::from_raw(match code {
-        129..=192 => i32::from(code - 128),
-        _ => i32::from(code) << 8,
-    }))
-}
-
-fn judge(end: io::Result<ExitStatus>) -> Result<(), Fatal> {
-    let why = match end {
-        Ok(status) if status.success() => return Ok(()),
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => format!("failed with status {code}"),
-            (None, Some(signal)) => format!("was ended by signal {signal}"),
-            (None, None) => "failed".to_owned(),
-        },
-        Err(error) => format!("can't be waited for: {error}"),
-    };
-    Err(Fatal::Hook(why))
+/// What a shell's `$?` is said as. More than 128 may be a signal, as far as there are any (sh(1)).
+fn said_of(status: u8) -> String {
+    match status {
+        129..=192 => format!("failed with status {status} (signal {})", status - 128),
+        _ => format!("failed with status {status}"),
+    }
 }
 
 #[cfg(test)]
@@ -222,32 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shell_says_is_a_status_or_nothing() {
-        let said =
-            |answer: String| status_of(&answer).map(|status| (status.code(), status.signal()));
-        for code in [0, 1, 126, 127, 128, 193, 255] {
-            assert_eq!(said(code.to_string()), Some((Some(code), None)));
-        }
-        for signal in [1, 9, 15, 64] {
-            assert_eq!(said((128 + signal).to_string()), Some((None, Some(signal))));
-        }
-        for nothing in ["", "256", "-1", " 0", "0 ", "0\n", "ok"] {
-            assert_eq!(said(nothing.to_owned()), None, "{nothing}");
-        }
-    }
-
-    #[test]
     fn how_it_ended_is_said() {
-        let end = |raw| judge(Ok(ExitStatus::from_raw(raw)));
-        assert!(end(0).is_ok());
-        let said = |raw| end(raw).unwrap_err().to_string();
-        assert_eq!(
-            said(3 << 8),
-            "everything is there, but the command of --on-complete failed with status 3"
-        );
-        assert_eq!(
-            said(15),
-            "everything is there, but the command of --on-complete was ended by signal 15"
-        );
+        let said = |status| Fatal::Hook(said_of(status)).to_string();
+        let begin = "everything is there, but the command of --on-complete failed with status ";
+        for status in [1, 126, 127, 128, 193, 255] {
+            assert_eq!(said(status), format!("{begin}{status}"));
+        }
+        for (status, signal) in [(129, 1), (137, 9), (143, 15), (192, 64)] {
+            assert_eq!(said(status), format!("{begin}{status} (signal {signal})"));
+        }
     }
 }

@@ -18,6 +18,8 @@ pub struct Row {
     /// Options that it can't be had together with. Typed, it keeps their variables from mattering,
     /// and the other way round.
     pub not_with: &'static [&'static str],
+    /// But not its own: who set it relies on it, and the error says that both can't be.
+    pub is_firm: bool,
     /// A variable of the environment can say it: it does more than to print something.
     pub has_variable: bool,
     /// What it does, in the rest of one line of `-h`.
@@ -34,6 +36,7 @@ const OPTION: Row = Row {
     words: &[],
     repeatable: false,
     not_with: &[],
+    is_firm: false,
     has_variable: true,
     meaning: "",
     text: "",
@@ -244,6 +247,7 @@ pub const GROUPS: &[Group] = &[
             Row {
                 name: "--interface",
                 not_with: &["--proxy"],
+                is_firm: true,
                 value: "NAME",
                 meaning: "use only this interface, or this address",
                 text: "Use only this interface, or this address of the machine: everything leaves \
@@ -252,6 +256,7 @@ pub const GROUPS: &[Group] = &[
             },
             Row {
                 name: "--proxy",
+                is_firm: true,
                 value: "URL",
                 meaning: "go through a proxy: socks5:// or http://",
                 text: "Everything goes through a proxy: socks5://[NAME:PASSWORD@]HOST:PORT, or \
@@ -359,6 +364,19 @@ pub const GROUPS: &[Group] = &[
         rows: &[
             Row {
                 name: "--create",
+                not_with: &[
+                    "--show",
+                    "--verify",
+                    "--check-only",
+                    "--stdout",
+                    "--output",
+                    "--select-file",
+                    "--select",
+                    "--save-torrent",
+                    "--seed",
+                    "--seed-time",
+                    "--seed-ratio",
+                ],
                 value: "PATH",
                 meaning: "make a torrent of PATH, and write TORRENT",
                 text: "Make a torrent of the file or directory PATH, and write it to TORRENT (its \

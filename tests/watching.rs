@@ -230,7 +230,9 @@ fn the_command_is_run_while_others_are_given_to() {
     run.signal("TERM");
     let outcome = run.wait(LIMIT);
     outcome.assert_status(33);
-    assert!(outcome.stderr.contains("was ended by signal 15"), "{outcome:#?}");
+    // And nobody else says so, as shells do.
+    assert!(outcome.stderr.ends_with("failed with status 143 (signal 15)\n"), "{outcome:#?}");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
     assert_eq!(outcome.stdout.lines().count(), 1);
 }
 

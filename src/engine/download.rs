@@ -367,7 +367,9 @@ fn start<'a>(
     if alone && options.seeding.is_none() {
         let why = match options.route.leads_to_peers() {
             true => "no tracker of the torrent can be asked; give a peer with --peer",
-            false => "peers are not reached through a proxy for HTTP; give a mirror with --mirror",
+            false => {
+                "an HTTP proxy reaches no peers; use a SOCKS5 proxy, or give a mirror with --mirror"
+            }
         };
         return Err(Fatal::NobodyToAsk(why.to_owned()));
     }

@@ -35,7 +35,7 @@ pub fn spawn(
             Err(error) => {
                 let peers = Count(thread, "peer");
                 log::warn!(
-                    "no more than {peers} at a time, see ulimit -u: no more threads: {error}"
+                    "no more than {peers} at a time, there are no more threads (ulimit -u, ulimit -v): {error}"
                 );
                 return Ok(thread);
             }

@@ -19,9 +19,10 @@ use sha1::{Digest as _, Sha1};
 use crate::engine::chunk::{Chunk, ChunkPool, ToWriter};
 use crate::engine::event::Event;
 use crate::engine::session::Shared;
-use crate::error::Fatal;
+use crate::error::{Fatal, Status};
 use crate::limits::{READ_BACK_BYTES, STRETCH_PARTS_MAX, WRITER_STACK_BYTES};
 use crate::policy::blame::{Blame, Digest};
+use crate::policy::conversation::Received;
 use crate::protocol::metainfo::Metainfo;
 use crate::system::storage::Storage;
 use crate::units::{Block, Geometry, PieceIndex, SessionId};
@@ -153,19 +154,28 @@ impl Writer {
                 count += 1;
             }
             let (stretch, behind) = rest.split_at(count);
-            let written = self.storage.write_parts(offset, parts.get(..count).unwrap_or_default());
-            for received in stretch {
-                let data = chunk.data(received);
-                // Blocks before the one that failed may be the last that their pieces lacked.
-                if written.is_err()
-                    && self.storage.write(self.offset_of(received.block), data).is_err()
-                {
-                    break;
+            match self.storage.write_parts(offset, parts.get(..count).unwrap_or_default()) {
+                Ok(()) => {
+                    for received in stretch {
+                        self.hash(received.block, chunk.data(received))?;
+                    }
                 }
-                self.hash(received.block, data)?;
+                Err(fatal) if fatal.status() == Status::DiskFull => {
+                    self.write_what_fits(chunk, stretch).map_err(|_| fatal)?;
+                }
+                Err(fatal) => return Err(fatal),
             }
-            written?;
             rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Writes these blocks one by one. Those that fit may be the last that their pieces lacked.
+    fn write_what_fits(&mut self, chunk: &Chunk, stretch: &[Received]) -> Result<(), Fatal> {
+        for received in stretch {
+            let (block, data) = (received.block, chunk.data(received));
+            self.storage.write(self.offset_of(block), data)?;
+            self.hash(block, data)?;
         }
         Ok(())
     }
