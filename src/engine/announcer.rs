@@ -8,6 +8,8 @@
 mod http;
 mod udp;
 
+pub(super) use http::settings;
+
 use std::io;
 use std::sync::Arc;
 use std::thread;

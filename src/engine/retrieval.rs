@@ -11,13 +11,10 @@ use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::Uri;
 
 use crate::engine::agent;
-use crate::engine::hops::{Hops, USER_AGENT, is_near};
+use crate::engine::announcer::{Patience, settings};
+use crate::engine::hops::Hops;
 use crate::error::Fatal;
-use crate::limits::{
-    ANNOUNCER_STACK_BYTES, RETRIEVAL_TIMEOUT_MS, TRACKER_CONNECT_TIMEOUT_MS,
-    TRACKER_HEAD_MAX_BYTES, TRACKER_INPUT_BYTES, TRACKER_OUTPUT_BYTES, TRACKER_RECEIVE_TIMEOUT_MS,
-    TRACKER_REDIRECTS_MAX, TRACKER_RESOLVE_TIMEOUT_MS, TRACKER_SEND_TIMEOUT_MS,
-};
+use crate::limits::{ANNOUNCER_STACK_BYTES, RETRIEVAL_TIMEOUT_MS};
 use crate::protocol::tracker::TrackerError;
 use crate::protocol::url::{escape_what_no_url_holds, host_and_port, shown};
 use crate::system::route::Route;
@@ -80,28 +77,12 @@ fn get(
     if bytes.len() as u64 > limit { Err(endless) } else { Ok(bytes) }
 }
 
-fn config(route: &Arc<Route>, uri: &Uri) -> Config {
-    let limit = |ms| Some(Duration::from_millis(ms));
-    Config::builder()
-        .proxy(agent::proxy(route, is_near(uri)))
-        .user_agent(USER_AGENT)
+fn config(route: &Route, uri: &Uri) -> Config {
+    let total = Duration::from_millis(RETRIEVAL_TIMEOUT_MS);
+    settings(&Patience { total, ..Patience::default() }, route, uri)
         // Hashes can't be made smaller, and the length is told.
         .accept_encoding(AutoHeaderValue::None)
-        .http_status_as_error(false)
-        .max_redirects(TRACKER_REDIRECTS_MAX)
-        .max_response_header_size(TRACKER_HEAD_MAX_BYTES)
-        .input_buffer_size(TRACKER_INPUT_BYTES)
-        .output_buffer_size(TRACKER_OUTPUT_BYTES)
-        .max_idle_connections(0)
-        .timeout_global(limit(RETRIEVAL_TIMEOUT_MS))
-        .timeout_per_call(limit(RETRIEVAL_TIMEOUT_MS))
-        .timeout_per_read(limit(TRACKER_RECEIVE_TIMEOUT_MS))
-        .timeout_per_write(limit(TRACKER_SEND_TIMEOUT_MS))
-        .timeout_resolve(limit(TRACKER_RESOLVE_TIMEOUT_MS))
-        .timeout_connect(limit(TRACKER_CONNECT_TIMEOUT_MS))
-        .timeout_send_request(limit(TRACKER_SEND_TIMEOUT_MS))
-        .timeout_recv_response(limit(TRACKER_RECEIVE_TIMEOUT_MS))
-        .timeout_recv_body(limit(RETRIEVAL_TIMEOUT_MS))
+        .timeout_recv_body(Some(total))
         .build()
 }
 

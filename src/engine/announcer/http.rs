@@ -3,8 +3,9 @@
 use std::io::{ErrorKind, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ureq::config::Config;
+use ureq::config::{Config, ConfigBuilder};
 use ureq::http::Uri;
+use ureq::typestate::AgentScope;
 use ureq::{Agent, Error};
 
 use super::Patience;
@@ -83,12 +84,21 @@ pub(super) fn scrape(
     }
 }
 
-/// An agent for one announce to `tracker`: trackers are asked too rarely for connections to be
+/// An agent for one announce to `tracker`.
+fn agent(patience: &Patience, route: &Arc<Route>, tracker: &Uri) -> Agent {
+    agent::agent(settings(patience, route, tracker).build(), Hops::new(route), route)
+}
+
+/// How `uri` is asked for something small, once: trackers are asked too rarely for connections to be
 /// kept. It sends Host, User-Agent, Accept and Accept-Encoding and nothing else, since some trackers
 /// refuse what they don't expect.
-fn agent(patience: &Patience, route: &Arc<Route>, tracker: &Uri) -> Agent {
-    let config = Config::builder()
-        .proxy(agent::proxy(route, is_near(tracker)))
+pub(in crate::engine) fn settings(
+    patience: &Patience,
+    route: &Route,
+    uri: &Uri,
+) -> ConfigBuilder<AgentScope> {
+    Config::builder()
+        .proxy(agent::proxy(route, is_near(uri)))
         .user_agent(USER_AGENT)
         .http_status_as_error(false)
         .max_redirects(TRACKER_REDIRECTS_MAX)
@@ -107,8 +117,6 @@ fn agent(patience: &Patience, route: &Arc<Route>, tracker: &Uri) -> Agent {
         .timeout_await_100(Some(patience.send))
         .timeout_recv_response(Some(patience.receive))
         .timeout_recv_body(Some(patience.receive))
-        .build();
-    agent::agent(config, Hops::new(route), route)
 }
 
 impl From<Error> for TrackerError {
