@@ -24,9 +24,10 @@ use crate::look::look;
 use crate::policy::memory::{Needs, Plan};
 use crate::policy::selection::Selection;
 use crate::protocol::magnet::Magnet;
-use crate::protocol::metainfo::{Measures, Metainfo};
+use crate::protocol::metainfo::{FileKind, Measures, Metainfo};
 use crate::protocol::web_seed::mirror_url;
 use crate::run::{Run, needs, plan};
+use crate::show::of_kind;
 use crate::status_line::span;
 use crate::text::Foreign;
 use crate::torrents::{Named, Opened};
@@ -180,7 +181,7 @@ fn fetch_torrent(
 ) -> Result<(), Fatal> {
     let arguments = run.arguments;
     let place = arguments.dir.join(&metainfo.name);
-    let files = metainfo.files.iter().filter(|file| file.is_data()).count();
+    let (files, _) = of_kind(&metainfo, FileKind::Data);
     let chosen = selection.as_ref().map(|selection| (selection.size(&metainfo).0, files));
     let options = Options {
         dir: arguments.dir.clone(),
@@ -217,9 +218,7 @@ fn fetch_torrent(
 }
 
 fn describe(metainfo: &Metainfo, selection: Option<&Selection>) {
-    let files = metainfo.files.iter().filter(|file| file.is_data());
-    let (count, bytes) =
-        files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.length));
+    let (count, bytes) = of_kind(metainfo, FileKind::Data);
     let (name, info_hash) = (&metainfo.name, metainfo.info_hash);
     info!("{name}: {} in {}, info-hash {info_hash}", Bytes(bytes), Count(count, "file"));
     if let Some(selection) = selection {

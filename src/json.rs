@@ -1,6 +1,7 @@
 //! Owns how values are written as JSON: an object is a line, and its longest list is written an item
 //! at a time, so that it takes no memory.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use serde_json::Value;
@@ -18,12 +19,22 @@ pub fn line(
     let text = object.to_string();
     let fields = text.strip_suffix('}').unwrap_or(&text);
     let comma = if fields == "{" { "" } else { "," };
-    write!(out, "{fields}{comma}{}:[", Value::from(key))?;
+    write!(out, "{fields}{comma}{}:", Value::from(key))?;
+    list(out, items)?;
+    out.write_all(b"}\n")
+}
+
+/// Writes a list of what is JSON already.
+///
+/// # Errors
+/// It can't be written there.
+pub fn list(out: &mut dyn Write, items: impl Iterator<Item = impl Display>) -> io::Result<()> {
+    out.write_all(b"[")?;
     for (number, item) in items.enumerate() {
         let comma = if number == 0 { "" } else { "," };
         write!(out, "{comma}{item}")?;
     }
-    out.write_all(b"]}\n")
+    out.write_all(b"]")
 }
 
 #[cfg(test)]

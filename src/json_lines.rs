@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::engine::coordinator::Progress;
 use crate::error::Status;
+use crate::json;
 
 /// One object, on its way to be a line. Its members keep their order.
 pub struct Record(String);
@@ -60,12 +61,9 @@ impl Record {
         name: &str,
         texts: impl Iterator<Item = String>,
     ) -> io::Result<()> {
-        write!(out, "{},\"{name}\":[", self.0)?;
-        for (number, text) in texts.enumerate() {
-            let comma = if number > 0 { "," } else { "" };
-            write!(out, "{comma}{}", quoted(&text))?;
-        }
-        out.write_all(b"]}\n")?;
+        write!(out, "{},\"{name}\":", self.0)?;
+        json::list(out, texts.map(|text| quoted(&text)))?;
+        out.write_all(b"}\n")?;
         out.flush()
     }
 }

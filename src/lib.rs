@@ -4,7 +4,7 @@
 //! those named before it; a test holds this true.
 //!
 //! ```text
-//! 5  status_line piece_map progress json_lines hook options help manual completions json ceiling
+//! 5  status_line piece_map progress json json_lines hook options help manual completions ceiling
 //!    torrents values given arguments viewer ways show verify preflight create run
 //!    choice look course cli main  what is shown and typed
 //! 4  engine/                threads: event, resolve, hops, agent, announcer, preflight, retrieval,

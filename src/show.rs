@@ -106,7 +106,7 @@ pub fn numbered(metainfo: &Metainfo) -> impl Iterator<Item = (usize, &FileEntry)
 }
 
 /// How many files of a kind there are, and their bytes.
-fn of_kind(metainfo: &Metainfo, kind: FileKind) -> (usize, u64) {
+pub fn of_kind(metainfo: &Metainfo, kind: FileKind) -> (usize, u64) {
     let files = metainfo.files.iter().filter(|file| file.kind == kind);
     files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.length))
 }
