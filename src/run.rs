@@ -91,26 +91,24 @@ pub fn warn_of(strange_variables: &[String]) {
 /// Gives up the right to write elsewhere.
 fn shut_in(arguments: &Arguments) -> Result<(), Fatal> {
     let Arguments { task, sandbox, ref dir, .. } = *arguments;
-    match task {
-        _ if !sandbox => {}
+    if !sandbox {
+        return Ok(());
+    }
+    let (found, what, but) = match task {
         Task::Download => {
-            let found = sandbox::enter(dir)?;
-            let dir = dir.display();
-            match found {
-                Sandbox::Whole => {
-                    info!("sandbox: nothing is written outside {dir}, nothing is executed");
-                }
-                Sandbox::Partial => {
-                    info!("sandbox: this kernel keeps only part of it, outside {dir}");
-                }
-                Sandbox::Absent => info!("no sandbox: this kernel has no Landlock"),
-            }
+            let (found, dir) = (sandbox::enter(dir)?, dir.display());
+            let what = format!("nothing is written outside {dir}, nothing is executed");
+            (found, what, format!(", outside {dir}"))
         }
-        Task::Show | Task::Verify | Task::Check => match sandbox::enter_to_look(dir) {
-            Sandbox::Whole => info!("sandbox: nothing can be written or executed"),
-            Sandbox::Partial => info!("sandbox: this kernel keeps only part of it"),
-            Sandbox::Absent => info!("no sandbox: this kernel has no Landlock"),
-        },
+        Task::Show | Task::Verify | Task::Check => {
+            let what = "nothing can be written or executed".to_owned();
+            (sandbox::enter_to_look(dir), what, String::new())
+        }
+    };
+    match found {
+        Sandbox::Whole => info!("sandbox: {what}"),
+        Sandbox::Partial => info!("sandbox: this kernel keeps only part of it{but}"),
+        Sandbox::Absent => info!("no sandbox: this kernel has no Landlock"),
     }
     Ok(())
 }
